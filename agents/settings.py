@@ -1,0 +1,331 @@
+"""What `heartline.toml` may say, decoded once into frozen values.
+
+Rules: every key has a default, so an empty or absent file is a valid configuration. A key that is
+not declared here is an error, because a misspelt key that is silently ignored is a wrong number
+later. All errors of a file are reported at once, each with its file, section and key and what is
+allowed. The environment overrides the file: `HEARTLINE_<SECTION>_<KEY>` for every single-valued key
+(`HEARTLINE_KAFKA_BOOTSTRAP`, `HEARTLINE_WORKER_PORT`), lists with commas. `HEARTLINE_CONFIG` names
+the file. A key whose attribute ends in `_ms` is written as a duration: an integer with ms, s, m, h
+or d ("30m").
+
+Secrets come from the environment or from mounted files, never from the file or the command line,
+and no print of the settings shows them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_FILE = "heartline.toml"
+_DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
+_UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MAX_PORT = 65_535
+
+
+class SettingsError(ValueError):
+    """The configuration can't be used. `errors` has one plain line for each thing wrong."""
+
+    def __init__(self, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.errors = errors
+
+
+def parse_duration_ms(text: object) -> int:
+    """Milliseconds of a duration like "250ms", "5s", "30m", "24h" or "7d". Raises ValueError."""
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        msg = f'is {text!r}: a duration is an integer with ms, s, m, h or d, like "30m"'
+        raise ValueError(msg)
+    return int(match[1]) * _UNIT_MS[match[2]]
+
+
+class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the topics are and how their keys find their partition."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    group: str = "heartline"
+    topic_prefix: str = "heartline"
+    partitions: int = 8
+    replication: int = 1
+    partitioner: Literal["murmur2", "crc32"] = "murmur2"
+    flavour: Literal["auto", "apache", "embedded"] = "auto"
+    security: Literal["plaintext", "ssl", "sasl_ssl"] = "plaintext"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+
+
+class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The hopping windows, each "size/hop"."""
+
+    hopping: tuple[str, ...] = ("5m/10s", "1h/1m", "24h/10m", "7d/1h", "30d/6h")
+
+
+class Time(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How event time moves and what counts as late."""
+
+    max_out_of_orderness_ms: int = msgspec.field(name="max_out_of_orderness", default=5_000)
+    idle_after_ms: int = msgspec.field(name="idle_after", default=10_000)
+    max_future_ms: int = msgspec.field(name="max_future", default=300_000)
+    allowed_lateness_ms: int = msgspec.field(name="allowed_lateness", default=86_400_000)
+
+
+class Sessions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a session ends in silence."""
+
+    gap_ms: int = msgspec.field(name="gap", default=1_800_000)
+
+
+class Activity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The event types that make a customer active."""
+
+    types: tuple[str, ...] = ("page_viewed", "order_placed")
+
+
+class Channels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The closed list of acquisition channels; anything else counts as `other`."""
+
+    values: tuple[str, ...] = ("direct", "search", "social", "email", "referral", "ads")
+
+
+class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The reporting currency, and what one unit of every other one is worth in it."""
+
+    reporting: str = "USD"
+    rates: dict[str, str | float | int] = {}
+
+
+class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The operating endpoint of a worker, and its logs."""
+
+    host: str = "127.0.0.1"
+    port: int = 6066
+    log_format: Literal["plain", "json"] = "plain"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where results are shown, and how many series `/metrics` may have at most."""
+
+    host: str = "127.0.0.1"
+    port: int = 8077
+    series_budget: int = 50_000
+
+
+class Rollup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a global result waits for a partition that doesn't report."""
+
+    timeout_ms: int = msgspec.field(name="timeout", default=30_000)
+
+
+class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The pace of the engine and the bounds of what it holds."""
+
+    checkpoint_interval_ms: int = msgspec.field(name="checkpoint_interval", default=1_000)
+    tick_interval_ms: int = msgspec.field(name="tick_interval", default=200)
+    deadline_ms: int = msgspec.field(name="deadline", default=30_000)
+    session_timeout_ms: int = msgspec.field(name="session_timeout", default=6_000)
+    max_batch: int = 2_000
+    buffered_batches: int = 16
+    fetch_bytes: int = 4_194_304
+    buffer_limit: int = 20_000
+
+
+_DEFAULT_SEGMENTS: dict[str, tuple[str, ...]] = {
+    "persona": ("newcomer", "regular", "loyal", "bargain"),
+    "region": ("north", "south", "east", "west"),
+}
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The whole configuration. Build it with `load`, which is the only place that reads file and
+    environment.
+    """
+
+    kafka: Kafka = Kafka()
+    windows: Windows = Windows()
+    time: Time = Time()
+    sessions: Sessions = Sessions()
+    activity: Activity = Activity()
+    segments: dict[str, tuple[str, ...]] = msgspec.field(
+        default_factory=lambda: dict(_DEFAULT_SEGMENTS)
+    )
+    channels: Channels = Channels()
+    currencies: Money = Money()
+    worker: Worker = Worker()
+    serve: Serve = Serve()
+    rollup: Rollup = Rollup()
+    engine: Engine = Engine()
+    source: str = ""
+
+    @classmethod
+    def load(
+        cls, path: str | Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> Settings:
+        """The settings of `path`, else of HEARTLINE_CONFIG, else of ./heartline.toml, else the
+        defaults.
+
+        Raises SettingsError. A file that was named and does not exist is an error; the default file
+        may be absent.
+        """
+        env = os.environ if environment is None else environment
+        named = path or env.get("HEARTLINE_CONFIG")
+        file = Path(named or DEFAULT_FILE)
+        if named is None and not file.exists():
+            return cls.from_mapping({}, source="(defaults)", environment=env)
+        try:
+            raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError([f"{file}: can't be read: {error.strerror or error}"]) from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError([f"{file}: is not TOML: {error}"]) from None
+        return cls.from_mapping(raw, source=str(file), environment=env)
+
+    @classmethod
+    def from_mapping(
+        cls, raw: Mapping[str, object], *, source: str, environment: Mapping[str, str]
+    ) -> Settings:
+        """Check decoded TOML, lay the environment over it. Raises SettingsError: all errors."""
+        errors: list[str] = []
+        sections = {f.name: f.type for f in msgspec.structs.fields(cls) if f.name != "source"}
+        errors += [
+            f"{source}: [{name}]: there is no such section; allowed: {', '.join(sections)}"
+            for name in raw
+            if name not in sections
+        ]
+        built: dict[str, object] = {}
+        for name, kind in sections.items():
+            given = raw.get(name, {})
+            if not isinstance(given, dict):
+                errors.append(f"{source}: {name} is a value: write it as a section, [{name}]")
+            elif name == "segments":
+                built[name] = (
+                    _segments(given, source, errors)
+                    if "segments" in raw
+                    else dict(_DEFAULT_SEGMENTS)
+                )
+            else:
+                built[name] = _section(name, kind, given, source, environment, errors)
+        if not errors:
+            settings = cls(**built, source=source)  # type: ignore[arg-type]
+            errors = settings._contradictions()
+            if not errors:
+                return settings
+        raise SettingsError(errors)
+
+    def _contradictions(self) -> list[str]:
+        """What each key alone can't show."""
+        errors = [
+            f"{self.source}: [{section}] {key}: is {value}: allowed: {low} to {high}"
+            for section, key, value, low, high in (
+                ("kafka", "partitions", self.kafka.partitions, 1, 1_024),
+                ("kafka", "replication", self.kafka.replication, 1, 9),
+                ("worker", "port", self.worker.port, 0, _MAX_PORT),
+                ("serve", "port", self.serve.port, 0, _MAX_PORT),
+                ("engine", "max_batch", self.engine.max_batch, 1, 100_000),
+                ("engine", "buffered_batches", self.engine.buffered_batches, 1, 1_024),
+                ("engine", "tick_interval", self.engine.tick_interval_ms, 10, 60_000),
+                ("engine", "checkpoint_interval", self.engine.checkpoint_interval_ms, 100, 600_000),
+                ("engine", "session_timeout", self.engine.session_timeout_ms, 1_000, 300_000),
+            )
+            if not low <= value <= high
+        ]
+        if (
+            self.kafka.security != "plaintext"
+            and self.kafka.ca_file
+            and not Path(self.kafka.ca_file).is_file()
+        ):
+            errors.append(f"{self.source}: [kafka] ca_file: {self.kafka.ca_file} does not exist")
+        if self.kafka.security == "sasl_ssl" and not self.kafka.username:
+            errors.append(f'{self.source}: [kafka] username: security = "sasl_ssl" needs one')
+        return errors
+
+    def secret(self, environment: Mapping[str, str] | None = None) -> str:
+        """The broker password, from HEARTLINE_KAFKA_PASSWORD or `password_file`. Never stored in
+        the settings.
+        """
+        env = os.environ if environment is None else environment
+        if password := env.get("HEARTLINE_KAFKA_PASSWORD"):
+            return password
+        if self.kafka.password_file:
+            try:
+                return Path(self.kafka.password_file).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                where = f"{self.source}: [kafka] password_file: {self.kafka.password_file}"
+                msg = f"{where}: {error.strerror or error}"
+                raise SettingsError([msg]) from None
+        return ""
+
+
+def _value(name: str, kind: object, value: object) -> object:
+    """One key's value. Raises ValueError (msgspec's errors are) with what is allowed."""
+    if name.endswith("_ms"):
+        return parse_duration_ms(value)
+    return msgspec.convert(value, kind)
+
+
+def _from_environment(kind: object, text: str) -> object:
+    """The value of an environment variable in the type that TOML would have given it."""
+    if kind is int:
+        return int(text) if re.fullmatch(r"-?\d+", text) else text
+    return (
+        [part.strip() for part in text.split(",") if part.strip()] if "tuple" in str(kind) else text
+    )
+
+
+def _section(
+    section: str,
+    cls: type[msgspec.Struct],
+    given: dict[str, object],
+    source: str,
+    environment: Mapping[str, str],
+    errors: list[str],
+) -> msgspec.Struct | None:
+    fields = {f.encode_name: f for f in msgspec.structs.fields(cls)}
+    errors += [
+        f"{source}: [{section}] {key}: there is no such key; allowed: {', '.join(fields)}"
+        for key in given
+        if key not in fields
+    ]
+    values: dict[str, object] = {}
+    found = len(errors)
+    for key, field in fields.items():
+        variable = f"HEARTLINE_{section}_{key}".upper()
+        where = f"{source}: [{section}] {key}"
+        if variable in environment and key != "rates":
+            where, value = (
+                f"environment: {variable}",
+                _from_environment(field.type, environment[variable]),
+            )
+        elif key in given:
+            value = given[key]
+        else:
+            continue
+        try:
+            values[field.name] = _value(field.name, field.type, value)
+        except ValueError as error:
+            errors.append(f"{where}: {error}")
+    return cls(**values) if len(errors) == found else None
+
+
+def _segments(
+    given: dict[str, object], source: str, errors: list[str]
+) -> dict[str, tuple[str, ...]]:
+    """Each key is a customer dimension, its value the closed list of what it may be."""
+    found: dict[str, tuple[str, ...]] = {}
+    for dimension, values in given.items():
+        try:
+            found[dimension] = msgspec.convert(values, tuple[str, ...])
+        except ValueError as error:
+            errors.append(f"{source}: [segments] {dimension}: {error}: list the values told apart")
+    return found
