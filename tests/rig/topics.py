@@ -1,0 +1,152 @@
+"""The topics of one test: their own prefix on a shared broker, written and read with
+confluent-kafka.
+
+The product uses kafka-python and aiokafka; the tests use a third client, so a fault of one doesn't
+hide itself.
+"""
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from schemas.topics import Topics
+from tests.rig.brokers import Broker
+
+_DELETE = {"cleanup.policy": "delete"}
+_COMPACT = {"cleanup.policy": "compact"}
+_BOTH = {"cleanup.policy": "compact,delete"}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A record that the broker has acknowledged."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(slots=True)
+class TopicSet:
+    """The topics of one installation on a broker, with a prefix that no other test has."""
+
+    broker: Broker
+    partitions: int
+    prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+
+    @property
+    def names(self) -> Topics:
+        """The names, as the product spells them."""
+        return Topics.with_prefix(self.prefix)
+
+    def create(self) -> None:
+        """Create all of them; the global ones have one partition."""
+        names = self.names
+        wanted = {
+            **dict.fromkeys(names.sources, (self.partitions, _DELETE)),
+            names.state: (self.partitions, _COMPACT),
+            names.partials: (1, _DELETE),
+            names.results: (1, _BOTH),
+            names.signals: (1, _DELETE),
+            names.alerts: (1, _DELETE),
+            names.dead_letters: (1, _DELETE),
+            names.late: (1, _DELETE),
+        }
+        admin = AdminClient({"bootstrap.servers": self.broker.bootstrap})
+        created = admin.create_topics(
+            [
+                NewTopic(name, num_partitions=count, replication_factor=1, config=config)
+                for name, (count, config) in wanted.items()
+            ]
+        )
+        for answer in created.values():
+            answer.result(timeout=20)
+
+    def produce(
+        self,
+        records: Iterable[tuple[str, bytes | None, bytes, int | None]],
+        *,
+        timestamps_ms: Iterable[int] | None = None,
+    ) -> list[Delivered]:
+        """Send (topic, key, value, partition or None) and wait for every acknowledgement.
+
+        Without a partition the key decides, by murmur2 as the Java clients do. The answers stand in
+        the order of the acknowledgements, which for one partition is the order of sending.
+        `timestamps_ms` are the record timestamps; without them a record carries the time of
+        sending.
+        """
+        producer = Producer(
+            {
+                "bootstrap.servers": self.broker.bootstrap,
+                "partitioner": "murmur2_random",
+                "linger.ms": 5,
+                "message.max.bytes": 4 << 20,
+                "queue.buffering.max.messages": 200_000,
+            }
+        )
+        delivered: list[Delivered] = []
+        failed: list[KafkaError] = []
+
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failed.append(error)
+            else:
+                where = (message.topic(), message.partition(), message.offset())
+                delivered.append(Delivered(*where))
+
+        stamps = iter(timestamps_ms) if timestamps_ms is not None else None
+        for topic, key, value, partition in records:
+            extra: dict[str, int] = {} if partition is None else {"partition": partition}
+            if stamps is not None:
+                extra["timestamp"] = next(stamps)
+            while True:
+                try:
+                    producer.produce(topic, value=value, key=key, on_delivery=on_delivery, **extra)
+                except BufferError:
+                    producer.poll(0.05)
+                else:
+                    break
+            producer.poll(0)
+        left = producer.flush(60)
+        assert not left, f"{left} records were not acknowledged"
+        assert not failed, failed[0]
+        return delivered
+
+    def read(
+        self, topic: str, *, seconds: float, quiet_after: float | None = None
+    ) -> Iterator[Message]:
+        """Every record of a topic from its start, for `seconds`; ends earlier when nothing has come
+        for `quiet_after`.
+
+        It goes by what a fetch returns: the embedded broker's end offsets are wrong when a batch
+        holds several records.
+        """
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.broker.bootstrap,
+                "group.id": f"{self.prefix}-{uuid.uuid4().hex[:8]}",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 100,
+            }
+        )
+        try:
+            count = len(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+            consumer.assign([TopicPartition(topic, n, 0) for n in range(count)])
+            now = time.monotonic()
+            end, last = now + seconds, now
+            while (now := time.monotonic()) < end:
+                if quiet_after is not None and now - last > quiet_after:
+                    return
+                message = consumer.poll(0.1)
+                if message is None:
+                    continue
+                assert message.error() is None, message.error()
+                last = now
+                yield message
+        finally:
+            consumer.close()
