@@ -1,0 +1,121 @@
+"""The records that Heartline writes: results, partials, dead letters, late records.
+
+All are JSON objects. Field order is fixed by the structs, so equal values are equal bytes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+Number = int | float
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of one window at one instant, as `heartline evaluate` prints it (DESIGN.md 6.1).
+
+    ``segment`` is empty for everyone or names one customer dimension and its value; ``dimensions`` is empty
+    for the total or names one channel-like dimension. What is absent or undefined is None, never 0.
+    """
+
+    metric: str
+    window: str
+    hop: str
+    at: str
+    segment: dict[str, str]
+    dimensions: dict[str, str]
+    value: Number | None
+    numerator: Number | None
+    denominator: Number | None
+    n: int | None
+    low: float | None
+    high: float | None
+    complete: bool
+
+
+class PublishedResult(Result, frozen=True, kw_only=True):
+    """A `Result` as it stands on the results topic.
+
+    ``result_id`` names the number: a correction has the same id and a higher ``revision``. ``end_ms`` is ``at`` in
+    milliseconds; ``watermark_ms`` the lowest watermark of the partitions that took part; ``missing_partitions``
+    how many did not. ``results_in_tick`` is how many results carry the same window, end and revision, so that a
+    reader knows when it has them all.
+    """
+
+    result_id: str
+    end_ms: int
+    revision: int
+    watermark_ms: int
+    missing_partitions: int
+    results_in_tick: int
+
+
+class Partial(msgspec.Struct, frozen=True, kw_only=True):
+    """What one partition reports of one window: its absolute sums at a hop boundary.
+
+    The sums hold for every boundary in ``[end_ms, valid_through_ms]``, until a partial of the same partition
+    and window with a higher (epoch, revision) says otherwise from its own ``end_ms`` on. ``sums`` has one
+    row a `streams.sums.Sum` and one column a `streams.columns.Columns` entry; ``durations`` is the sparse
+    histogram of session durations as ``[column, bin, count]`` triples, flattened. ``observed_from_ms`` is the
+    earliest event of the partition, down to the base pane; None before its first event.
+    """
+
+    partition: int
+    window: str
+    hop: str
+    end_ms: int
+    valid_through_ms: int
+    epoch: int
+    revision: int
+    watermark_ms: int
+    observed_from_ms: int | None
+    is_replay: bool
+    fingerprint: str
+    sums: list[list[int]]
+    durations: list[int]
+
+    @property
+    def key(self) -> bytes:
+        """The record key: one per partition, window, boundary and epoch."""
+        return f"{self.partition}|{self.window}|{self.hop}|{self.end_ms}|{self.epoch}".encode()
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that could not become an event: its raw bytes, where it stood, and why.
+
+    ``key`` and ``payload`` travel as base64. An oversize payload is cut at 64 KiB; ``payload_bytes`` and
+    ``payload_sha256`` are those of the whole.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    reason: str
+    detail: str
+    key: bytes | None
+    payload: bytes | None
+    payload_bytes: int
+    payload_sha256: str | None
+
+    @property
+    def origin(self) -> bytes:
+        """The record key: the same record leaves the same dead letter, however often it is read."""
+        return f"{self.topic}|{self.partition}|{self.offset}".encode()
+
+
+class LateRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An event older than the allowed lateness: its raw bytes and how late it was."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    event_time_ms: int
+    watermark_ms: int
+    key: bytes | None
+    payload: bytes
+
+    @property
+    def origin(self) -> bytes:
+        """The record key, as that of a dead letter."""
+        return f"{self.topic}|{self.partition}|{self.offset}".encode()

@@ -1,0 +1,41 @@
+"""Everything that the core is told once, at its start."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from streams.segments import Segments
+from streams.windows import DAY_MS, DEFAULT_WINDOWS, HOUR_MS, MINUTE_MS, SECOND_MS, WindowSet
+
+STATE_FORMAT = 1
+"""Version of what a snapshot holds; raised whenever its meaning changes."""
+REPLAY_LAG_MS = HOUR_MS
+"""A partition is in replay while its newest record is older than its record timestamp by more than this."""
+
+
+class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Windows, segments and the rules of event time; see DESIGN.md 2 for each."""
+
+    windows: WindowSet = WindowSet.of(DEFAULT_WINDOWS)
+    segments: Segments = Segments()
+    max_out_of_orderness_ms: int = 5 * SECOND_MS
+    idle_after_ms: int = 10 * SECOND_MS
+    allowed_lateness_ms: int = DAY_MS
+    max_future_ms: int = 5 * MINUTE_MS
+    activity: frozenset[str] = frozenset({"page_viewed", "order_placed"})
+    buffer_limit: int = 20_000
+    """More waiting events than this hold the inputs that run ahead."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What a snapshot or a partial depends on: windows, session gap, segments, activity, format."""
+        parts = (
+            STATE_FORMAT,
+            [str(window) for window in self.windows.windows],
+            self.windows.session_gap_ms,
+            msgspec.to_builtins(self.segments),
+            sorted(self.activity),
+        )
+        return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
