@@ -7,7 +7,7 @@ hide itself.
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
@@ -117,13 +117,18 @@ class TopicSet:
         return delivered
 
     def read(
-        self, topic: str, *, seconds: float, quiet_after: float | None = None
+        self,
+        topic: str,
+        *,
+        seconds: float,
+        quiet_after: float | None = None,
+        until: Callable[[], bool] = bool,
     ) -> Iterator[Message]:
-        """Every record of a topic from its start, for `seconds`; ends earlier when nothing has come
-        for `quiet_after`.
+        """Every record of a topic from its start, for `seconds`.
 
-        It goes by what a fetch returns: the embedded broker's end offsets are wrong when a batch
-        holds several records.
+        It ends earlier when nothing has come for `quiet_after`, or once `until()` holds (asked ten
+        times a second and after each record). It goes by what a fetch returns: the embedded
+        broker's end offsets are wrong when a batch holds several records.
         """
         consumer = Consumer(
             {
@@ -139,7 +144,7 @@ class TopicSet:
             consumer.assign([TopicPartition(topic, n, 0) for n in range(count)])
             now = time.monotonic()
             end, last = now + seconds, now
-            while (now := time.monotonic()) < end:
+            while (now := time.monotonic()) < end and not until():
                 if quiet_after is not None and now - last > quiet_after:
                     return
                 message = consumer.poll(0.1)

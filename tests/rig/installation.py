@@ -1,0 +1,244 @@
+"""One installation of Heartline under test: topics of its own, a configuration file, its commands
+run as processes exactly as a user runs them.
+
+The settings of a test are laid over ones that make a test quick: small partition count, short
+idleness. Ports are free ones. Every process is ended when the block ends, by its id.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from tests.rig.brokers import Broker
+from tests.rig.processes import Process, free_ports
+from tests.rig.topics import TopicSet
+
+ROOT = Path(__file__).parents[2]
+Record = dict[str, Any]
+"""A decoded JSON record of the results, dead-letter or late topic."""
+
+FIELDS = (
+    *("metric", "window", "hop", "at", "segment", "dimensions"),
+    *("value", "numerator", "denominator", "n", "low", "high", "complete"),
+)
+"""What `evaluate` prints of a result, and the results topic must say alike."""
+
+
+def get(url: str, *, timeout: float = 5.0) -> str:
+    """The body of a page; raises OSError (an HTTP error status is one)."""
+    with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - http only
+        body: bytes = answer.read()
+    return body.decode()
+
+
+def toml(settings: Mapping[str, Mapping[str, object]]) -> str:
+    """Sections of plain values as TOML; JSON's strings, numbers and arrays are TOML's too."""
+    return "\n".join(
+        "\n".join(
+            [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+        )
+        for section, keys in settings.items()
+    )
+
+
+class Installation:
+    """Topics, configuration and processes of one test; a context manager."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        directory: Path,
+        *,
+        partitions: int = 4,
+        settings: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> None:
+        """`settings` is laid over the defaults of the tests, section by section."""
+        self.topics = TopicSet(broker, partitions)
+        self.directory = directory
+        self.config = directory / "heartline.toml"
+        self._processes: list[Process] = []
+        sections: dict[str, dict[str, object]] = {
+            "kafka": {
+                "bootstrap": broker.bootstrap,
+                "group": self.topics.prefix,
+                "topic_prefix": self.topics.prefix,
+                "partitions": partitions,
+                "flavour": "embedded" if broker.is_embedded else "apache",
+            },
+        }
+        for section, keys in (settings or {}).items():
+            sections[section] = {**sections.get(section, {}), **keys}
+        self.config.write_text(toml(sections))
+
+    def __enter__(self) -> Self:
+        self.topics.create()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self._processes):
+            process.stop()
+
+    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {
+            "HEARTLINE_CONFIG": str(self.config),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            **more,
+        }
+
+    def start(self, *arguments: str, **environment: str) -> Process:
+        """Start `heartline ARGUMENTS`; its output goes to a file of its own."""
+        number = len(self._processes)
+        process = Process(
+            [sys.executable, "-m", "agents.cli", *arguments],
+            log=self.directory / f"{number:02d}-{arguments[0]}.log",
+            environment=self._environment(environment),
+        )
+        self._processes.append(process)
+        return process
+
+    def run(
+        self, *arguments: str | Path, stdin: str | None = None, seconds: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `heartline ARGUMENTS` to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "agents.cli", *(str(argument) for argument in arguments)],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            env={**os.environ, **self._environment({})},
+        )
+
+    def worker(self, *, ready_within: float | None = 60.0) -> "Service":
+        """Start a worker; return when its /readyz says that it makes progress."""
+        (port,) = free_ports(1)
+        process = self.start("worker", HEARTLINE_WORKER_PORT=str(port))
+        service = Service(process, f"http://127.0.0.1:{port}")
+        if ready_within is not None:
+            service.wait_for("/readyz", seconds=ready_within)
+        return service
+
+    def serve(self) -> "Service":
+        """Start `heartline serve`; return when its /healthz answers."""
+        (port,) = free_ports(1)
+        process = self.start("serve", HEARTLINE_SERVE_PORT=str(port))
+        service = Service(process, f"http://127.0.0.1:{port}")
+        service.wait_for("/healthz", seconds=30)
+        return service
+
+    def results(
+        self, at_ms: int, windows: Iterable[str], *, seconds: float, settle: float = 2.0
+    ) -> list[Record]:
+        """What the results topic says of the moment `at_ms`, in the fields of `evaluate`.
+
+        `windows` is what to wait for ("28d/1d"); the last of them must have come, and then nothing
+        more for `settle` seconds, before `seconds` are over. Of each result the highest revision
+        counts. A result that stands for a stretch of time (`valid_through_ms`) stands for `at_ms`
+        if that lies in it.
+        """
+        found = AtMoment(at_ms, windows)
+
+        def settled() -> bool:
+            return found.is_whole() and time.monotonic() - found.changed_at > settle
+
+        for message in self.topics.read(self.topics.names.results, seconds=seconds, until=settled):
+            value = message.value()
+            if value is not None:
+                found.take(json.loads(value))
+        if found.is_whole():
+            return found.rows()
+        msg = f"the results topic has nothing for {found.missing()} at {at_ms} after {seconds:g} s"
+        raise AssertionError(msg)
+
+
+class AtMoment:
+    """The results that hold at one moment, gathered record by record."""
+
+    def __init__(self, at_ms: int, windows: Iterable[str]) -> None:
+        """Each window as "size/hop"."""
+        self._at_ms = at_ms
+        self._windows = set(windows)
+        self._kept: dict[str, Record] = {}
+        self.changed_at = time.monotonic()
+
+    def take(self, record: Record) -> None:
+        """Keep it if it says something newer about the moment."""
+        if not record["end_ms"] <= self._at_ms <= (record["valid_through_ms"] or record["end_ms"]):
+            return
+        series = json.dumps(
+            [record[name] for name in ("metric", "window", "hop", "segment", "dimensions")]
+        )
+        before = self._kept.get(series)
+        newer = (record["end_ms"], record["revision"])
+        if before is None or newer > (before["end_ms"], before["revision"]):
+            self._kept[series] = record
+            self.changed_at = time.monotonic()
+
+    def missing(self) -> set[str]:
+        """The windows of which nothing whole has come."""
+        return self._windows - {
+            f"{record['window']}/{record['hop']}"
+            for record in self._kept.values()
+            if not record["missing_partitions"]
+        }
+
+    def is_whole(self) -> bool:
+        """Whether every window has come and no kept result lacks a partition."""
+        return not self.missing() and not any(
+            record["missing_partitions"] for record in self._kept.values()
+        )
+
+    def rows(self) -> list[Record]:
+        """The results in the fields of `evaluate`."""
+        return [{name: record[name] for name in FIELDS} for record in self._kept.values()]
+
+
+def canonical(rows: Iterable[Mapping[str, object]], *, at: str | None = None) -> list[str]:
+    """Results as sorted lines that can be compared byte for byte.
+
+    `at` replaces the field of that name: a result that stands for a stretch of time is published
+    with the first of its moments.
+    """
+    return sorted(
+        json.dumps({name: at if at and name == "at" else row[name] for name in FIELDS})
+        for row in rows
+    )
+
+
+class Service:
+    """A process with HTTP endpoints."""
+
+    def __init__(self, process: Process, url: str) -> None:
+        self.process = process
+        self.url = url
+
+    def get(self, path: str, *, timeout: float = 5.0) -> str:
+        """The body of one of its pages; raises OSError."""
+        return get(self.url + path, timeout=timeout)
+
+    def answers(self, path: str) -> bool:
+        """Whether the page is there with status 200."""
+        with contextlib.suppress(OSError):
+            self.get(path)
+            return True
+        return False
+
+    def wait_for(self, path: str, *, seconds: float) -> None:
+        """Return when the page answers with status 200."""
+        self.process.wait_until_up(lambda: self.answers(path), seconds=seconds)
+
+    def samples(self) -> Iterator[tuple[str, float]]:
+        """The lines of its /metrics: series as written, value."""
+        for line in self.get("/metrics").splitlines():
+            if line and not line.startswith("#"):
+                series, _, value = line.rpartition(" ")
+                yield series, float(value)
