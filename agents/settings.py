@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,10 @@ import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from schemas.money import Currencies
+    from schemas.topics import Topics
+    from streams.config import CoreConfig
 
 DEFAULT_FILE = "heartline.toml"
 _DURATION = re.compile(r"(\d+)(ms|s|m|h|d)")
@@ -223,6 +228,42 @@ class Settings(msgspec.Struct, frozen=True):
                 return settings
         raise SettingsError(errors)
 
+    def core(self) -> CoreConfig:
+        """What the core is told. Raises the core's ConfigurationError, a ValueError."""
+        from streams.config import CoreConfig
+        from streams.segments import Segments, Values
+        from streams.windows import Window, WindowSet
+
+        lists = {name: Values(values) for name, values in self.segments.items()}
+        return CoreConfig(
+            windows=WindowSet.of(
+                tuple(Window.parse(text) for text in self.windows.hopping),
+                session_gap_ms=self.sessions.gap_ms,
+            ),
+            segments=Segments(
+                channel=Values(self.channels.values), reported=tuple(self.segments), **lists
+            ),
+            max_out_of_orderness_ms=self.time.max_out_of_orderness_ms,
+            idle_after_ms=self.time.idle_after_ms,
+            allowed_lateness_ms=self.time.allowed_lateness_ms,
+            max_future_ms=self.time.max_future_ms,
+            activity=frozenset(self.activity.types),
+            buffer_limit=self.engine.buffer_limit,
+        )
+
+    def money(self) -> Currencies:
+        """The currencies that amounts may have."""
+        from schemas.money import Currencies
+
+        rates = {name: Decimal(str(rate)) for name, rate in self.currencies.rates.items()}
+        return Currencies(reporting=self.currencies.reporting, rates=rates)
+
+    def topics(self) -> Topics:
+        """The names of all topics."""
+        from schemas.topics import Topics
+
+        return Topics.with_prefix(self.kafka.topic_prefix)
+
     def _contradictions(self) -> list[str]:
         """What each key alone can't show."""
         errors = [
@@ -240,6 +281,18 @@ class Settings(msgspec.Struct, frozen=True):
             )
             if not low <= value <= high
         ]
+        try:
+            self.core()
+        except ValueError as error:
+            errors.append(f"{self.source}: [windows], [sessions], [time], [segments]: {error}")
+        for currency, rate in self.currencies.rates.items():
+            try:
+                usable = 0 < Decimal(str(rate)) < Decimal("Infinity")
+            except InvalidOperation:
+                usable = False
+            if not usable:
+                where = f"{self.source}: [currencies] rates: {currency}"
+                errors.append(f"{where}: is {rate!r}: allowed: a number above 0, best in quotes")
         if (
             self.kafka.security != "plaintext"
             and self.kafka.ca_file
@@ -324,6 +377,10 @@ def _segments(
     """Each key is a customer dimension, its value the closed list of what it may be."""
     found: dict[str, tuple[str, ...]] = {}
     for dimension, values in given.items():
+        if dimension not in _DEFAULT_SEGMENTS:
+            allowed = ", ".join(_DEFAULT_SEGMENTS)
+            errors.append(f"{source}: [segments] {dimension}: events carry no such: {allowed}")
+            continue
         try:
             found[dimension] = msgspec.convert(values, tuple[str, ...])
         except ValueError as error:

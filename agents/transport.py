@@ -1,0 +1,226 @@
+"""Record-batch delivery: one Faust event carries a run of records of one topic-partition.
+
+Who owns what: Faust and aiokafka own group membership, assignment, fetching and recovery. The
+engine owns the positions: it decides from which offset a topic-partition is read, and nothing else
+seeks. The `Gate` stands between the two.
+
+Rules:
+- A topic-partition is fetched only while the gate is open for it, from its seek to its revocation.
+Faust's own `pause_partitions` loses records while the flow is live, so holding is done by not
+asking for it.
+- Every batch carries the tenure in which it was fetched and the offset that it follows. A batch of
+another tenure is not the engine's any more; a batch that follows an offset not yet seen means that
+records were lost on the way. Both can be recognised by whoever receives it.
+- aiokafka is never asked for an empty set of partitions: it takes that for all of them.
+- Only the engine's topics are batched. They are declared `acks=False`: Faust's own commit path,
+which loses and repeats events, has nothing to do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from faust.transport.drivers import TRANSPORTS
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+SCHEME = "heartline"
+_LONGEST_POLL_S = 0.2
+_REST_S = 0.02
+
+
+class Batch:
+    """A run of records of one topic-partition, in offset order.
+
+    ``records`` are aiokafka ConsumerRecords; ``tenure`` names the term in which they were fetched;
+    ``follows`` is the next offset that was due after the batch before it.
+    """
+
+    __slots__ = ("follows", "records", "tenure", "tp")
+
+    def __init__(self, tp: TP, records: Sequence[Any], *, tenure: str, follows: int) -> None:
+        self.tp = tp
+        self.records = records
+        self.tenure = tenure
+        self.follows = follows
+
+    def __repr__(self) -> str:
+        """Never the payloads: this lands in error messages."""
+        return f"<Batch {self.tp.topic}-{self.tp.partition} {len(self.records)} records>"
+
+
+class Gate:
+    """Which topic-partitions may be read, and in which tenure. Written by the engine alone."""
+
+    def __init__(self, topics: frozenset[str], max_batch: int) -> None:
+        self.topics = topics
+        self.max_batch = max_batch
+        self.open: dict[TP, str] = {}
+        self.held: set[TP] = set()
+        self.fetched_to: dict[TP, int] = {}
+        self.fetch_seconds = 0.0
+        self.polled_at = time.monotonic()
+
+    def open_for(self, positions: Mapping[TP, int], tenure: str) -> None:
+        """Let ``positions`` be read, each from its offset, which has been sought already."""
+        self.fetched_to.update(positions)
+        self.open.update(dict.fromkeys(positions, tenure))
+
+    def close(self) -> None:
+        """Let nothing be read. What was fetched until now belongs to a tenure that is over."""
+        self.open = {}
+        self.held = set()
+        self.fetched_to = {}
+
+    def wanted(self, active: set[TP] | None) -> set[TP]:
+        """Those of ``active`` that may be fetched now."""
+        is_open, held, ours = self.open, self.held, self.topics
+        return {
+            tp for tp in active or () if tp.topic not in ours or (tp in is_open and tp not in held)
+        }
+
+    def batches(self, tp: TP, records: Sequence[Any], tenure: str) -> list[Batch]:
+        """Cut what was fetched into batches and remember how far we are."""
+        found = []
+        follows = self.fetched_to[tp]
+        for start in range(0, len(records), self.max_batch):
+            run = records[start : start + self.max_batch]
+            found.append(Batch(tp, run, tenure=tenure, follows=follows))
+            follows = run[-1].offset + 1
+        self.fetched_to[tp] = follows
+        return found
+
+
+class Intake(Protocol):
+    """What the transport needs from the engine."""
+
+    gate: Gate
+
+    async def positions(self) -> tuple[str, dict[TP, int]] | None:
+        """The tenure and where to read each topic-partition from; None if we own nothing."""
+
+
+class Consumer(driver.Consumer):
+    """Faust's aiokafka consumer with the gate in front of it."""
+
+    @property
+    def _intake(self) -> Intake:
+        intake: Intake = self.app.intake
+        return intake
+
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109 - Faust's signature
+    ) -> Any:
+        gate = self._intake.gate
+        gate.polled_at = started = time.monotonic()
+        opened = gate.open.copy()
+        wanted = gate.wanted(active_partitions)
+        if not wanted:
+            await self.sleep(_REST_S)
+            return {}
+        fetched = await super()._getmany(wanted, min(timeout, _LONGEST_POLL_S))
+        delivered: dict[TP, Any] = {}
+        for fetched_tp, records in fetched.items():
+            tp = TP(fetched_tp.topic, fetched_tp.partition)
+            if tp.topic not in gate.topics:
+                delivered[tp] = records
+                continue
+            tenure = opened.get(tp)
+            if records and tenure is not None and tenure == gate.open.get(tp):
+                delivered[tp] = gate.batches(tp, records, tenure)
+        if delivered:
+            gate.fetch_seconds += time.monotonic() - started
+        return delivered
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        if record.__class__ is not Batch:
+            message: ConsumerMessage = super()._to_message(tp, record)
+            return message
+        last = record.records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000.0,
+            last.timestamp_type,
+            (),
+            None,
+            record,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def perform_seek(self) -> None:
+        """Seek to the engine's positions, then open the gate. Faust resumes the flow after this.
+
+        Faust also calls it from the fetch loop when the flow stopped under it. Then the gate is
+        closed or the partitions are open already, and there is nothing to do.
+        """
+        intake = self._intake
+        found = await intake.positions()
+        if found is None:
+            return
+        tenure, positions = found
+        mine = {TP(tp.topic, tp.partition) for tp in self.assignment()}
+        due = {tp: at for tp, at in positions.items() if tp in mine and tp not in intake.gate.open}
+        if not due:
+            return
+        await self.seek_wait(due)
+        again = await intake.positions()
+        if again is not None and again[0] == tenure:  # not revoked while we waited
+            intake.gate.open_for(due, tenure)
+
+    async def commit_offsets(self, offsets: Mapping[TP, int | tuple[int, str]]) -> bool:
+        """Commit, and say whether the group still takes it from us: the proof of membership.
+
+        An offset may come with a text that is stored beside it. Raises what aiokafka raises for
+        anything but a refusal.
+        """
+        consumer = self._thread._ensure_consumer()
+        wire = {TopicPartition(tp.topic, tp.partition): at for tp, at in offsets.items()}
+        try:
+            await self._thread.call_thread(consumer.commit, wire)
+        except (CommitFailedError, IllegalStateError):
+            return False
+        return True
+
+    async def committed_text(self, tp: TP) -> tuple[int, str] | None:
+        """The committed offset of ``tp`` with the text beside it; None if there is none."""
+        coordinator = self._thread._ensure_consumer()._coordinator
+        wire = TopicPartition(tp.topic, tp.partition)
+        found = await self._thread.call_thread(coordinator.fetch_committed_offsets, [wire])
+        if wire not in found:
+            return None
+        return found[wire].offset, found[wire].metadata or ""
+
+    def stands_at(self, tp: TP) -> tuple[int, int] | None:
+        """Our position in ``tp`` and its high water, both as of the last fetch; None before one."""
+        assignment = self._thread._ensure_consumer()._subscription.subscription
+        state = (
+            assignment
+            and assignment.assignment
+            and assignment.assignment.state_value(TopicPartition(tp.topic, tp.partition))
+        )
+        if not state or not state.has_valid_position or state.highwater is None:
+            return None
+        return state.position, state.highwater
+
+
+class Transport(driver.Transport):
+    """The aiokafka transport with our consumer."""
+
+    Consumer = Consumer
+
+
+def register() -> None:
+    """Make Faust know the scheme ``heartline://``."""
+    TRANSPORTS.aliases[SCHEME] = f"{__name__}:Transport"
