@@ -1,0 +1,167 @@
+"""Tail a topic from the past to now, and onward: no consumer group, all partitions, no commits.
+
+Rules:
+
+* Stateless: every start reads again. It begins `lookback_ms` before the newest record (so after a
+  pause of days the last results are still found), or at the beginning where the broker can't find
+  offsets by time.
+* A missing topic or an absent broker is waited for, with the reason in `trouble`.
+* `is_caught_up` turns true when every partition was read to its high water, and stays true: from
+  then on the reader follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
+
+from agents.settings import Settings
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
+_LOG = logging.getLogger(__name__)
+_RETRY_S = 1.0
+_POLL_MS = 250
+_BATCH = 5_000
+_TAIL_DEADLINE_S = 3.0
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """Connection options of an aiokafka client; the password comes from `Settings.secret`."""
+    kafka = settings.kafka
+    options: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap}
+    if kafka.security != "plaintext":
+        options["security_protocol"] = kafka.security.upper()
+        options["ssl_context"] = create_ssl_context(cafile=kafka.ca_file or None)
+    if kafka.security == "sasl_ssl":
+        options["sasl_mechanism"] = kafka.sasl_mechanism
+        options["sasl_plain_username"] = kafka.username
+        options["sasl_plain_password"] = settings.secret()
+    return options
+
+
+class TopicTail:
+    """Reads one topic in batches, forever. One task iterates `batches`."""
+
+    def __init__(
+        self, topic: str, options: dict[str, Any], *, lookback_ms: int | None = None
+    ) -> None:
+        """``lookback_ms`` None: from the beginning; 0: only what comes from now on."""
+        self.topic = topic
+        self.is_caught_up = False
+        self.trouble: str | None = "not connected yet"
+        self.records_read = 0
+        self.last_record_at: float | None = None
+        self._options = options
+        self._lookback_ms = lookback_ms
+
+    async def batches(self) -> AsyncIterator[Sequence[ConsumerRecord[bytes, bytes]]]:
+        """Records as they come; an empty batch now and then, so that the caller may look around."""
+        while True:
+            consumer = AIOKafkaConsumer(
+                **self._options,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=_POLL_MS,
+                max_partition_fetch_bytes=4 * 1024 * 1024,
+            )
+            try:
+                await consumer.start()
+                partitions = await self._partitions(consumer)
+                async for batch in self._follow(consumer, partitions):
+                    yield batch
+            except (KafkaError, OSError) as error:
+                self.trouble = f"Kafka at {self._options['bootstrap_servers']}: {error}"
+                _LOG.warning("%s; trying again", self.trouble)
+            finally:
+                with contextlib.suppress(KafkaError, OSError, asyncio.TimeoutError):
+                    await asyncio.wait_for(consumer.stop(), 5)
+            yield ()
+            await asyncio.sleep(_RETRY_S)
+
+    async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
+        """Wait for the topic and give its partitions."""
+        while True:
+            # Asking for the list of topics creates none; asking for a topic's partitions may.
+            if self.topic in await consumer.topics():
+                found = consumer.partitions_for_topic(self.topic)
+                if found:
+                    return [TopicPartition(self.topic, number) for number in sorted(found)]
+            self.trouble = (
+                f"topic {self.topic} does not exist yet (create it with: heartline topics create)"
+            )
+            await asyncio.sleep(_RETRY_S)
+
+    async def _follow(
+        self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
+    ) -> AsyncIterator[Sequence[ConsumerRecord[bytes, bytes]]]:
+        consumer.assign(partitions)
+        await self._seek(consumer, partitions)
+        self.trouble = None
+        while True:
+            found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH)
+            # In the order of production as far as the batch shows it: partitions are read in turn.
+            batch = sorted(
+                (record for records in found.values() for record in records),
+                key=lambda record: record.timestamp,
+            )
+            if batch:
+                self.records_read += len(batch)
+                self.last_record_at = time.time()
+            if not self.is_caught_up:
+                self.is_caught_up = await self._at_the_end(consumer, partitions)
+            yield batch
+
+    async def _seek(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
+        if self._lookback_ms == 0:
+            await consumer.seek_to_end(*partitions)
+            return
+        await consumer.seek_to_beginning(*partitions)
+        if self._lookback_ms is None:
+            return
+        newest = await self._newest_timestamp(consumer, partitions)
+        if newest is None:
+            await consumer.seek_to_beginning(*partitions)
+            return
+        from_ms = max(newest - self._lookback_ms, 0)
+        offsets = await consumer.offsets_for_times(dict.fromkeys(partitions, from_ms))
+        ends = await consumer.end_offsets(partitions)
+        for partition in partitions:
+            found = offsets.get(partition)
+            consumer.seek(partition, ends[partition] if found is None else found.offset)
+
+    async def _newest_timestamp(
+        self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
+    ) -> int | None:
+        """Timestamp of the newest record; None if there is none within the deadline."""
+        begins = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+        filled = [one for one in partitions if ends[one] > begins[one]]
+        for partition in filled:
+            consumer.seek(partition, ends[partition] - 1)
+        newest: dict[TopicPartition, int] = {}
+        deadline = time.monotonic() + _TAIL_DEADLINE_S
+        while len(newest) < len(filled) and time.monotonic() < deadline:
+            for partition, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
+                newest[partition] = max(record.timestamp for record in records)
+        return max(newest.values(), default=None)
+
+    async def _at_the_end(
+        self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
+    ) -> bool:
+        # The high water of a fetch is right on every broker; ListOffsets(latest) is not.
+        for partition in partitions:
+            high_water = consumer.highwater(partition)
+            if high_water is None or await consumer.position(partition) < high_water:
+                return False
+        return True
