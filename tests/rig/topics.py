@@ -9,9 +9,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from schemas.topics import Topics
 from tests.rig.brokers import Broker
@@ -95,12 +97,15 @@ class TopicSet:
             if error is not None:
                 failed.append(error)
             else:
-                where = (message.topic(), message.partition(), message.offset())
-                delivered.append(Delivered(*where))
+                topic, partition, offset = message.topic(), message.partition(), message.offset()
+                assert topic is not None
+                assert partition is not None
+                assert offset is not None
+                delivered.append(Delivered(topic, partition, offset))
 
         stamps = iter(timestamps_ms) if timestamps_ms is not None else None
         for topic, key, value, partition in records:
-            extra: dict[str, int] = {} if partition is None else {"partition": partition}
+            extra: dict[str, Any] = {} if partition is None else {"partition": partition}
             if stamps is not None:
                 extra["timestamp"] = next(stamps)
             while True:
