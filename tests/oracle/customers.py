@@ -1,0 +1,239 @@
+"""One naive pass over each customer's folded events: what SQL can't say briefly.
+
+The pass assigns cells (segments), finds the events that are activity, and derives sessions. Everything it writes
+carries a *place*: the point of event time at which the fold knew it. An on-time event's place is its own time; a
+late event's place is the watermark at which it was folded. A tick at t sees exactly what has place < t.
+
+Order of the fold: by place; at equal places the late ones first (the watermark stood there before any event of
+that time was folded), in order of arrival; on-time ones by source, then offset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tests.oracle.rules import Fate, Judged, time_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LONGEST_SESSION_MS = 86_400_000
+OTHER = "other"
+UNKNOWN = "unknown"
+EXACT = Context(prec=60)
+
+Cell: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class OracleConfig:
+    """What the oracle has to know of the configuration."""
+
+    session_gap_ms: int = 1_800_000
+    base_ms: int = 10_000
+    personas: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    activity: frozenset[str] = frozenset({"page_viewed", "order_placed"})
+    reporting_currency: str = "USD"
+    rates: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Facts:
+    """Rows of the derived tables, in fold order. `seq` orders rows of one customer."""
+
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    activities: list[tuple[Any, ...]] = field(default_factory=list)
+    cells: list[tuple[Any, ...]] = field(default_factory=list)
+    started: list[tuple[Any, ...]] = field(default_factory=list)
+    closed: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Session:
+    start: int
+    last: int
+    session_id: str | None
+    channel: str
+    views: int = 1
+    converted: bool = False
+
+
+def derive(judged: Sequence[Judged], config: OracleConfig) -> Facts:
+    """Fold the on-time and late-counted events, customer by customer."""
+    by_customer: dict[str, list[tuple[tuple[int, int, int, int], int, Judged]]] = {}
+    for arrived, one in enumerate(judged):
+        if one.fate is Fate.FOLDED:
+            place = time_of(one.arrival)
+            order = (place, 1, one.arrival.source, one.arrival.offset)
+        elif one.fate is Fate.LATE_COUNTED:
+            assert one.watermark is not None
+            place = one.watermark
+            order = (place, 0, arrived, 0)
+        else:
+            continue
+        by_customer.setdefault(one.arrival.event["customer_id"], []).append((order, place, one))
+    facts = Facts()
+    for customer, folds in sorted(by_customer.items()):
+        history = _Customer(customer, config, facts)
+        for _, place, one in sorted(folds, key=lambda fold: fold[0]):
+            history.fold(
+                one.arrival.event, time_of(one.arrival), place, late=one.fate is Fate.LATE_COUNTED
+            )
+        history.finish()
+    return facts
+
+
+def micros_of(event: Mapping[str, Any], config: OracleConfig) -> int:
+    """Convert an amount to millionths of the reporting currency, half-even."""
+    if event.get("amount") is None:
+        return 0
+    amount = Decimal(str(event["amount"]))
+    currency = event["currency"]
+    rate = Decimal(1) if currency == config.reporting_currency else Decimal(config.rates[currency])
+    exact = EXACT.multiply(EXACT.multiply(amount, rate), Decimal(1_000_000))
+    return int(exact.to_integral_value(rounding=ROUND_HALF_EVEN))
+
+
+class _Customer:
+    def __init__(self, customer: str, config: OracleConfig, facts: Facts) -> None:
+        self._customer = customer
+        self._config = config
+        self._facts = facts
+        self._seq = 0
+        self._persona: tuple[int, str] | None = None
+        self._region: tuple[int, str] | None = None
+        self._cell: Cell = (UNKNOWN, UNKNOWN)
+        self._last_activity: int | None = None
+        self._session: _Session | None = None
+        self._previous_start: int | None = None
+
+    def fold(self, event: Mapping[str, Any], time: int, place: int, *, late: bool) -> None:
+        self._seq += 1
+        kind = event["type"]
+        newer = self._last_activity is None or time > self._last_activity
+        is_activity = kind in self._config.activity and (newer or not late)
+        if kind == "order_placed" and late:
+            self._mark_late_order(time, place)
+        self._close_expired(place)
+        self._learn(event, time)
+        if is_activity or self._last_activity is None:
+            self._cell = self._known_cell()
+        row = (
+            self._customer,
+            self._seq,
+            kind,
+            time,
+            place,
+            micros_of(event, self._config),
+            *self._cell,
+        )
+        self._facts.events.append(row)
+        self._facts.cells.append((self._customer, self._seq, place, *self._cell))
+        if is_activity:
+            self._last_activity = (
+                time if self._last_activity is None else max(time, self._last_activity)
+            )
+            self._facts.activities.append((self._customer, self._seq, time, place, *self._cell))
+        if late:
+            return
+        if kind == "page_viewed":
+            self._view(event, time)
+        elif kind == "session_ended":
+            self._end(event, time)
+        elif kind == "order_placed" and self._session is not None:
+            self._session.converted = True
+
+    def finish(self) -> None:
+        """Let the last session fall silent."""
+        if self._session is not None:
+            self._close(self._closing_moment(self._session))
+
+    def _learn(self, event: Mapping[str, Any], time: int) -> None:
+        persona, region = event.get("persona"), event.get("region")
+        if persona is not None and (self._persona is None or time >= self._persona[0]):
+            self._persona = (time, persona)
+        if region is not None and (self._region is None or time >= self._region[0]):
+            self._region = (time, region)
+
+    def _known_cell(self) -> Cell:
+        return (
+            _listed(self._persona and self._persona[1], self._config.personas),
+            _listed(self._region and self._region[1], self._config.regions),
+        )
+
+    def _closing_moment(self, session: _Session) -> int:
+        return min(session.last + self._config.session_gap_ms, session.start + LONGEST_SESSION_MS)
+
+    def _close_expired(self, place: int) -> None:
+        session = self._session
+        if session is None:
+            return
+        silent_at = session.last + self._config.session_gap_ms
+        capped_at = session.start + LONGEST_SESSION_MS
+        if silent_at < place or capped_at <= place:
+            self._close(min(silent_at, capped_at))
+
+    def _mark_late_order(self, time: int, watermark: int) -> None:
+        session = self._session
+        if (
+            session is not None
+            and session.start <= time
+            and self._closing_moment(session) >= watermark
+        ):
+            session.converted = True
+
+    def _view(self, event: Mapping[str, Any], time: int) -> None:
+        session_id = event.get("session_id")
+        session = self._session
+        if (
+            session is not None
+            and None not in (session_id, session.session_id)
+            and session_id != session.session_id
+        ):
+            self._close(time)
+            session = None
+        if session is not None:
+            session.last = time
+            session.views += 1
+            session.session_id = session.session_id or session_id
+            return
+        channel = _listed(event.get("channel"), self._config.channels)
+        self._session = _Session(time, time, session_id, channel)
+        self._facts.started.append(
+            (self._customer, time, self._previous_start, *self._cell, channel)
+        )
+        self._previous_start = time
+
+    def _end(self, event: Mapping[str, Any], time: int) -> None:
+        session = self._session
+        if session is None:
+            return
+        ids = (event.get("session_id"), session.session_id)
+        if None in ids or ids[0] == ids[1]:
+            self._close(time)
+
+    def _close(self, moment: int) -> None:
+        session = self._session
+        assert session is not None
+        length = session.last - session.start
+        row = (
+            self._customer,
+            moment,
+            length,
+            session.views,
+            session.converted,
+            *self._cell,
+            session.channel,
+        )
+        self._facts.closed.append(row)
+        self._session = None
+
+
+def _listed(value: str | None, values: tuple[str, ...]) -> str:
+    if value is None:
+        return UNKNOWN
+    return value if value in values else OTHER
