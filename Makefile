@@ -34,7 +34,7 @@ help:  ## Show this list
 demo: $(VENV)/.runtime  ## Everything on this machine: broker, worker, simulator, live view (ARGS="--for 30s")
 	@$(BIN)/heartline demo $(ARGS)
 
-test: lint  ## Lint, every test tier, coverage of the core (TESTS=path runs only that, without the gates)
+test: $(if $(strip $(TESTS)),$(VENV)/.development,lint)  ## Lint, every test tier, coverage of the core (TESTS=path runs only that)
 ifneq ($(strip $(TESTS)),)
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
 else
