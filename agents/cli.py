@@ -1,11 +1,11 @@
 """The ``heartline`` command.
 
-A command is the attribute ``command`` of ``agents/commands/NAME.py``. It is imported when it is run or when its
-own help is asked for, so that ``heartline --help`` loads neither Faust nor numpy and answers at once. The one-line
-summaries therefore stand here; a test holds them against the modules.
+A command is the attribute ``command`` of ``agents/commands/NAME.py``. It is imported when it is run
+or when its own help is asked for, so that ``heartline --help`` loads neither Faust nor numpy and
+answers at once. The one-line summaries therefore stand here; a test holds them against the modules.
 
-Every way out passes `CommandLine.main`: mistakes of the user become one line and exit status 2, failures one line
-and their status (`agents.failures`), Ctrl-C 130.
+Every way out passes `CommandLine.main`: mistakes of the user become one line and exit status 2,
+failures one line and their status (`agents.failures`), Ctrl-C 130.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class CommandLine(click.Group):
             rows = [(name, SUMMARIES[name]) for name in self.list_commands(ctx)]
             formatter.write_dl(rows or [("(none)", "no command is installed")])
 
-    def main(  # type: ignore[override]  # click's overloads only tell standalone mode apart
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -107,7 +107,8 @@ def _end(error: Exception) -> int | None:
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
-        # The reader (`| head`) has what it wanted. The interpreter would complain once more on flushing.
+        # The reader (`| head`) has what it wanted. The interpreter would complain once more on
+        # flushing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -136,7 +137,7 @@ def _say(who: str, message: str) -> None:
 
 
 def _is_configuration_error(error: Exception) -> bool:
-    """The core's `ConfigurationError` or `SettingsError`, without importing their modules to ask."""
+    """Either error of configuration, without importing its module to ask."""
     kinds = (("streams.windows", "ConfigurationError"), ("agents.settings", "SettingsError"))
     return any(
         module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
@@ -171,7 +172,9 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     help="Show the version and exit.",
 )
 def main() -> None:
-    """The vital signs of a customer base, live: rolling windows over Kafka, computed by Faust agents."""
+    """The vital signs of a customer base, live: rolling windows over Kafka, computed by Faust
+    agents.
+    """
 
 
 if __name__ == "__main__":

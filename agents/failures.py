@@ -1,8 +1,8 @@
 """What a command raises when it cannot go on, and the exit statuses of ``heartline``.
 
-The rule: whoever runs a command reads one plain line that says what to do, never a traceback. `agents.cli` turns
-these (and `ConfigurationError`) into that line in one place. Anything else that escapes a command is a fault of
-ours and keeps its traceback.
+The rule: whoever runs a command reads one plain line that says what to do, never a traceback.
+`agents.cli` turns these (and `ConfigurationError`) into that line in one place. Anything else that
+escapes a command is a fault of ours and keeps its traceback.
 
 | exit status | meaning |
 |---|---|
