@@ -1,0 +1,351 @@
+"""The folded state of one partition: the one place where an event changes a customer.
+
+Rules that hold everywhere in this file:
+
+- On-time events come in event-time order; ties by topic, then offset. A late event comes with the watermark
+  behind which it fell, after everything older than that watermark was folded.
+- The hot loop (`State.fold`) touches customers and the logs of the open pane, never a level or a window.
+- A session expires in the cell its customer had; only then does the customer move to another cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from xxhash import xxh3_64_intdigest
+
+from schemas.events import (
+    SOURCE_OF,
+    Event,
+    OrderPlaced,
+    OrderRefunded,
+    PageViewed,
+    SessionEnded,
+    SubscriptionCancelled,
+)
+from streams.config import CoreConfig
+from streams.customers import NO_SESSION, Customer, Return
+from streams.last_seen import NEVER
+from streams.open_pane import BOUNCED, CONVERTED
+from streams.sums import Additive, Mark
+from streams.timeline import Report, Timeline
+from streams.timers import Wheel
+from streams.windows import DAY_MS
+
+REMEMBERED_IDS = 16
+SILENCE_MS = DAY_MS
+"""A customer's remembered event ids are dropped after this much silence."""
+LONGEST_SESSION_MS = DAY_MS
+
+Arrival = tuple[int, int, Event, int, int]
+"""Event time, order among equal times, event, amount in millionths, contribution to the watermark."""
+
+
+class State:
+    """Customers, their sessions and timers, and the timeline into which they are counted."""
+
+    def __init__(self, config: CoreConfig, *, on_report: Callable[[Report], None] | None = None) -> None:
+        """``on_report`` is that of `Timeline`."""
+        segments, windows = config.segments, config.windows
+        self.config = config
+        self.customers: dict[str, Customer] = {}
+        self.duplicates = 0
+        self.timeline = Timeline(
+            config, fire=self._fire_timers, next_due_ms=self._next_due_ms, on_report=on_report
+        )
+        self._pane = self.timeline.pane
+        self._base = windows.base_ms
+        self._gap = windows.session_gap_ms
+        self._wheel = Wheel()
+        self._sizes = sorted({w.size_ms for w in windows.windows})
+        self._cells = segments.cells
+        self._channels = len(segments.channel.all)
+        self._channel_values = segments.channel
+        self._channel_index = segments.channel.index()
+        self._personas = segments.persona.index()
+        self._regions = segments.region.index()
+        self._cells_by_name = {
+            (persona, region): segments.cell(p, r)
+            for persona, p in self._personas.items()
+            for region, r in self._regions.items()
+        }
+        self._nowhere = segments.cell(segments.persona.unknown, segments.region.unknown)
+        self._views_are_activity = "page_viewed" in config.activity
+        self._orders_are_activity = "order_placed" in config.activity
+        self._active_kinds = frozenset(
+            kind
+            for kind in SOURCE_OF
+            if kind.__struct_config__.tag in config.activity  # type: ignore[attr-defined]
+            and kind not in {PageViewed, OrderPlaced}
+        )
+
+    def fold(self, arrivals: Iterable[Arrival]) -> None:
+        """Fold on-time events, in order. Each costs the same whatever windows there are."""
+        # Everything the loop touches is bound to a local name: a quarter of its time otherwise goes into look-ups.
+        customers, get = self.customers, self.customers.get
+        timeline, pane = self.timeline, self._pane
+        counted = pane.counted.append
+        active_cells, active_from = pane.active_cells.append, pane.active_from.append
+        visited_cells, visited_from = pane.visited_cells.append, pane.visited_from.append
+        bought_cells, bought_from = pane.bought_cells.append, pane.bought_from.append
+        cell_by_name = self._cells_by_name.get
+        gap, shortest, cells = self._gap, self._sizes[0], self._cells
+        views_are_activity = self._views_are_activity
+        pane_start, pane_end = timeline.pane_start, timeline.pane_end
+        digest_of = xxh3_64_intdigest
+        for at, _, event, micros, _ in arrivals:
+            if at >= pane_end:
+                if pane_start == NEVER:
+                    timeline.start(at)
+                else:
+                    timeline.advance(at)
+                pane_start, pane_end = timeline.pane_start, timeline.pane_end
+            identity = event.customer_id  # type: ignore[union-attr]
+            customer = get(identity)
+            if customer is None:
+                customer = customers[identity] = self._new(identity)
+            recent = customer.recent
+            if recent and at - customer.touched > SILENCE_MS:
+                recent.clear()
+            digest = digest_of(event.event_id.encode())  # type: ignore[union-attr]
+            if digest in recent:
+                self.duplicates += 1
+                continue
+            recent[digest] = None
+            if len(recent) > REMEMBERED_IDS:
+                del recent[next(iter(recent))]
+            customer.touched = at
+            persona, region = event.persona, event.region  # type: ignore[union-attr]
+            if persona is not None or region is not None:
+                # Nearly always both are there, known and unchanged.
+                if cell_by_name((persona, region)) == customer.target:
+                    customer.attributes_at = at
+                else:
+                    self._take_attributes(customer, persona, region, at)
+            kind = event.__class__
+            if kind is PageViewed:
+                start = customer.session_start
+                if start >= 0 and (
+                    at - customer.session_last > gap or at - start >= LONGEST_SESSION_MS
+                ):
+                    self._close_session(customer)
+                    start = NO_SESSION
+                if views_are_activity:
+                    if customer.target != customer.cell:
+                        self._move(customer, at)
+                    cell = customer.cell
+                    last = customer.last_activity
+                    if last < pane_start:
+                        active_cells(cell)
+                        active_from(last)
+                        if last == NEVER:
+                            customer.first_activity = at
+                        elif at - last > shortest:
+                            customer.returns = self._returned(at, last, customer.returns)
+                    customer.last_activity = at
+                else:
+                    cell = customer.cell
+                visit = customer.last_visit
+                if visit < pane_start:
+                    visited_cells(cell)
+                    visited_from(visit)
+                    if customer.last_order > visit:
+                        pane.both_cells.append(cell)
+                        pane.both_from.append(visit)
+                        pane.both_to.append(customer.last_order)
+                customer.last_visit = at
+                counted(cell)  # Additive.PAGE_VIEWS is 0
+                if start < 0:
+                    self._open_session(customer, event, at)
+                else:
+                    name = event.session_id  # type: ignore[union-attr]
+                    if name is not None and name != customer.session_id:
+                        if customer.session_id is None:
+                            customer.session_id = name
+                        else:
+                            self._close_session(customer)
+                            self._open_session(customer, event, at)
+                            continue
+                    customer.session_pages += 1
+                    customer.session_last = at
+            elif kind is OrderPlaced:
+                self._expire_session(customer, at)
+                if self._orders_are_activity:
+                    self._be_active(customer, at)
+                cell = customer.cell
+                bought = customer.last_order
+                if bought < pane_start:
+                    bought_cells(cell)
+                    bought_from(bought)
+                    if customer.last_visit > bought:
+                        pane.both_cells.append(cell)
+                        pane.both_from.append(bought)
+                        pane.both_to.append(customer.last_visit)
+                customer.last_order = at
+                counted(Additive.ORDERS * cells + cell)
+                if customer.first_order == NEVER:
+                    customer.first_order = at
+                    customer.first_order_cell = cell
+                else:
+                    counted(Additive.REPEAT_ORDERS * cells + cell)
+                if micros:
+                    pane.sum(Additive.REVENUE_MICROS, cell, micros)
+                if customer.session_start >= 0:
+                    customer.session_converted = CONVERTED
+            else:
+                self._fold_other(customer, event, at, micros)
+
+    def _fold_other(self, customer: Customer, event: Event, at: int, micros: int) -> None:
+        """An on-time event that is neither a page view nor an order."""
+        kind = event.__class__
+        if kind is SessionEnded:
+            self._expire_session(customer, at)
+        if kind in self._active_kinds:
+            self._expire_session(customer, at)
+            self._be_active(customer, at)
+        if kind is SessionEnded:
+            if customer.session_start >= 0:
+                name = event.session_id  # type: ignore[union-attr]
+                if name is None or customer.session_id is None or name == customer.session_id:
+                    self._close_session(customer)
+        elif kind is OrderRefunded:
+            self._pane.sum(Additive.REFUNDED_MICROS, customer.cell, micros)
+        elif kind is SubscriptionCancelled:
+            self._pane.counted.append(
+                Additive.CANCELLATIONS * self._cells + customer.cell
+            )
+
+    def _be_active(self, customer: Customer, at: int) -> None:
+        """What the hot loop does inline for page views."""
+        if customer.target != customer.cell:
+            self._move(customer, at)
+        last = customer.last_activity
+        if last < self.timeline.pane_start:
+            self._pane.active_cells.append(customer.cell)
+            self._pane.active_from.append(last)
+            if last == NEVER:
+                customer.first_activity = at
+            elif at - last > self._sizes[0]:
+                customer.returns = self._returned(at, last, customer.returns)
+        customer.last_activity = at
+
+    # -- customers
+
+    def _new(self, identity: str) -> Customer:
+        segments = self.config.segments
+        persona, region = segments.persona.unknown, segments.region.unknown
+        return Customer(identity, persona=persona, region=region, cell=self._nowhere)
+
+    def _take_attributes(
+        self, customer: Customer, persona: str | None, region: str | None, at: int
+    ) -> None:
+        """The newest value of each attribute by event time decides the cell the customer will take."""
+        segments = self.config.segments
+        both = customer.attributes_at
+        if persona is not None and at >= max(customer.persona_at, both):
+            customer.persona = self._personas.get(persona, segments.persona.other)
+            customer.persona_at = at
+        if region is not None and at >= max(customer.region_at, both):
+            customer.region = self._regions.get(region, segments.region.other)
+            customer.region_at = at
+        customer.target = segments.cell(customer.persona, customer.region)
+        if customer.last_activity == NEVER and customer.target != customer.cell:
+            # Before the first activity a change takes effect at once; an order may have left marks all the same.
+            self._move(customer, at)
+
+    def _move(self, customer: Customer, at: int) -> None:
+        """The customer's marks go over to the target cell; additive counts stay where they were counted."""
+        old, new = customer.cell, customer.target
+        customer.cell = new
+        if customer.last_visit == customer.last_order == customer.last_activity == NEVER:
+            return
+        seen = self.timeline.seen
+        last, visit, order = customer.last_activity, customer.last_visit, customer.last_order
+        marks = [
+            (Mark.ACTIVE, last),
+            (Mark.VISITED, visit),
+            (Mark.BOUGHT, order),
+            (Mark.VISITED_AND_BOUGHT, min(visit, order)),
+            (Mark.FIRST_ACTIVE, customer.first_activity),
+            (Mark.FIRST_BOUGHT, customer.first_order),
+        ]
+        if last != NEVER and last // DAY_MS == at // DAY_MS:
+            marks.append((Mark.DAY, last))
+        for mark, moment in marks:
+            seen.change(mark, moment, old, -1)
+            seen.change(mark, moment, new, 1)
+        pending = customer.returns
+        while pending is not None:
+            back, before, pending = pending
+            for cohort in self.timeline.cohorts:
+                cohort.change_return(back_ms=back, last_ms=before, cell=old, by=-1)
+                cohort.change_return(back_ms=back, last_ms=before, cell=new, by=1)
+
+    def _returned(self, at: int, last: int, older: Return | None) -> Return:
+        """Remember a return, and of the older ones those that some window still counts."""
+        while older is not None:
+            back, before, rest = older
+            # A window counts the older return while it is longer than the time since and shorter than that silence.
+            if any(at - back < size < back - before for size in self._sizes):
+                break
+            older = rest
+        return at, last, older
+
+    # -- sessions
+
+    def _open_session(self, customer: Customer, event: Event, at: int) -> None:
+        before = customer.last_session_start
+        cell = customer.cell
+        if before != NEVER:
+            pane = self._pane
+            pane.counted.append(Additive.VISIT_INTERVALS * self._cells + cell)
+            pane.sum(Additive.VISIT_INTERVAL_MS, cell, at - before)
+        name = event.channel  # type: ignore[union-attr]
+        values = self._channel_values
+        channel = values.unknown if name is None else self._channel_index.get(name, values.other)
+        self._pane.started.append(cell * self._channels + channel)
+        customer.last_session_start = customer.session_start = customer.session_last = at
+        customer.session_pages = 1
+        customer.session_converted = 0
+        customer.session_channel = channel
+        customer.session_id = event.session_id  # type: ignore[union-attr]
+        if not customer.is_armed:
+            customer.is_armed = True
+            self._wheel.arm((at + min(self._gap, LONGEST_SESSION_MS)) // self._base, customer)
+
+    def _expire_session(self, customer: Customer, at: int) -> None:
+        """Close a session that was over before ``at``."""
+        start = customer.session_start
+        if start >= 0 and (
+            at - customer.session_last > self._gap or at - start >= LONGEST_SESSION_MS
+        ):
+            self._close_session(customer)
+
+    def _close_session(self, customer: Customer) -> None:
+        """The session closes in the open pane, in the customer's cell."""
+        bounced = BOUNCED if customer.session_pages == 1 else 0
+        self._pane.closed.append(
+            (customer.cell * self._channels + customer.session_channel) * 4
+            + customer.session_converted
+            + bounced
+        )
+        self._pane.closed_ms.append(customer.session_last - customer.session_start)
+        customer.session_start = NO_SESSION
+        customer.session_id = None
+
+    def _fire_timers(self, end: int) -> None:
+        """Sessions that fell silent before ``end`` close; those that went on are armed again."""
+        for customer in self._wheel.take(end // self._base - 1):
+            customer.is_armed = False
+            if customer.session_start == NO_SESSION:
+                continue
+            due = min(customer.session_last + self._gap, customer.session_start + LONGEST_SESSION_MS)
+            if due < end:
+                self._close_session(customer)
+            else:
+                customer.is_armed = True
+                self._wheel.arm(due // self._base, customer)
+
+    def _next_due_ms(self) -> int | None:
+        pane = self._wheel.next_pane()
+        return None if pane is None else pane * self._base

@@ -1,0 +1,271 @@
+"""The time of one partition: its open pane, its levels of panes, its windows.
+
+Time is the start of the open base pane. It moves only in `Timeline.advance`: a pane closes (timers fire, logs are
+counted, marks move, the pane rolls up level by level, every window whose hop ends there steps and reports), or time
+jumps over a stretch in which nothing is due. A jump stops only where a window reports something new.
+
+Customers are not known here; whoever folds them hands in ``fire`` (what comes due before a moment) and ``next_due``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from streams.cohorts import CohortMemory
+from streams.config import CoreConfig
+from streams.last_seen import NEVER, LastSeen
+from streams.open_pane import OpenPane
+from streams.panes import Level, Pane
+from streams.segments import Integers
+from streams.sums import ADDITIVES, MARKS, ROWS, Additive, Cohort, Mark, row_of
+from streams.windows import DAY_MS
+
+_ACTIVE = slice(Mark.ACTIVE, Mark.ACTIVE + 1)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a window holds at a boundary.
+
+    ``sums[row, column]`` has the rows of `streams.sums`; ``durations`` is the sparse histogram of session durations as
+    rows of ``column * BINS + bin, count``.
+    """
+
+    window: int
+    end_ms: int
+    sums: Integers
+    durations: Integers
+
+
+class Timeline:
+    """Panes and windows of one partition, and the moment up to which they are complete."""
+
+    def __init__(
+        self,
+        config: CoreConfig,
+        *,
+        fire: Callable[[int], None],
+        next_due_ms: Callable[[], int | None],
+        on_report: Callable[[Report], None] | None = None,
+    ) -> None:
+        """``on_report`` is called at every boundary that can report other sums than the one before it.
+
+        ``fire(end)`` closes what comes due before ``end``, into the open pane; ``next_due_ms()`` is a moment before
+        which nothing comes due.
+        """
+        segments, windows = config.segments, config.windows
+        self.pane = OpenPane(segments)
+        self.pane_start = NEVER
+        self.pane_end = NEVER
+        self.observed_from_ms: int | None = None
+        """The earliest event, down to the base pane."""
+        self._fire = fire
+        self._next_due_ms = next_due_ms
+        self._on_report = on_report
+        self._base = windows.base_ms
+        self._cells = segments.cells
+        self._cell_matrix = segments.cell_matrix()
+        self._columns = len(segments.columns())
+        self._customer_columns = segments.customer_columns
+        columns_of_cells = segments.columns_of_cells()
+        self.seen = LastSeen(windows, columns_of_cells=columns_of_cells, columns=self._customer_columns)
+        shape = (ADDITIVES, self._columns)
+        self._levels: list[Level] = []
+        self._members: list[list[int]] = []
+        """For each level, the indexes of its windows in the configuration."""
+        for hop in windows.hops_ms:
+            members = [i for i, w in enumerate(windows.windows) if w.hop_ms == hop]
+            sizes = [windows.windows[i].size_ms for i in members]
+            self._levels.append(Level(hop, sizes, shape))
+            self._members.append(members)
+        self.cohorts = [
+            CohortMemory(
+                size_ms=w.size_ms,
+                hop_ms=w.hop_ms,
+                columns_of_cells=columns_of_cells,
+                columns=self._customer_columns,
+            )
+            for w in windows.windows
+        ]
+        # A return to a window is silence longer than its size, whatever part of a hop the pane cuts off.
+        self._shortest_silence = min(w.size_ms - w.hop_ms for w in windows.windows)
+
+    def start(self, at_ms: int) -> None:
+        """Time begins with the first event."""
+        self.pane_start = self.observed_from_ms = at_ms // self._base * self._base
+        self.pane_end = self.pane_start + self._base
+        self.seen.advance(self.pane_start)
+        for level in self._levels:
+            level.boundary = self.pane_start // level.hop_ms
+        for cohort in self.cohorts:
+            cohort.start(self.pane_start // cohort.hop_ms)
+
+    def advance(self, until_ms: int) -> None:
+        """Close every pane that ends at or before ``until_ms``; nothing older will come on time."""
+        if self.pane_start == NEVER:
+            return
+        base = self._base
+        target = until_ms // base * base
+        while self.pane_start < target:
+            due = self._next_due_ms()
+            if self.pane.is_empty and (due is None or due >= self.pane_end):
+                self._skip_to(target if due is None else min(target, due // base * base))
+            else:
+                self._close_pane()
+
+    def boundary_ms(self, window: int) -> int:
+        """The last boundary that window number ``window`` reached."""
+        cohort = self.cohorts[window]
+        return cohort.boundary * cohort.hop_ms
+
+    def count_late(self, moment_ms: int, additive: Additive, cell: int, amount: int = 1) -> None:
+        """A late event counts in its own pane, open or closed."""
+        if moment_ms >= self.pane_start:
+            self.pane.sum(additive, cell, amount)
+            return
+        change = self.pane.late_counts(additive, cell, amount)
+        for level in self._levels:
+            if level.correct(moment_ms, change):
+                return
+
+    def touch(self, moment_ms: int) -> None:
+        """Marks moved in this pane, after it closed: its windows may report something new when it leaves them."""
+        for level in self._levels:
+            level.touch(moment_ms)
+
+    def _close_pane(self) -> None:
+        end = self.pane_end
+        self._fire(end)
+        if not self.pane.is_empty:
+            self._move_marks()
+            self._levels[0].gather(self.pane.take_counts())
+        self._set_time(end)
+        for number, level in enumerate(self._levels):
+            if end % level.hop_ms:
+                break
+            self._close_level(number)
+        self.seen.advance(end)
+
+    def _skip_to(self, target: int) -> None:
+        """Nothing happens in ``[pane_start, target)``."""
+        for number, level in enumerate(self._levels):
+            boundary = target // level.hop_ms
+            if boundary > level.boundary and level.open is not None:
+                # What finer panes brought belongs to the pane that is open here: it closes first.
+                self._close_level(number)
+            if boundary > level.boundary:
+                self._skip_level(level, self._members[number], boundary)
+        self._set_time(target)
+        self.seen.advance(target)
+
+    def _close_level(self, number: int) -> None:
+        level, members = self._levels[number], self._members[number]
+        closed = level.close()
+        if closed is not None and number + 1 < len(self._levels):
+            self._levels[number + 1].gather(closed)
+        for member in members:
+            self.cohorts[member].step(self.seen)
+        if self._on_report is not None:
+            for place, member in enumerate(members):
+                self._on_report(self._report(level, place, member))
+
+    def _skip_level(self, level: Level, members: list[int], boundary: int) -> None:
+        if self._on_report is None:
+            level.skip_to(boundary)
+            for member in members:
+                self.cohorts[member].skip_to(boundary, self.seen)
+            return
+        wanted = [self._changes(level, member, boundary) for member in members]
+        for stop in sorted(set().union(*wanted)):
+            level.skip_to(stop)
+            for place, member in enumerate(members):
+                self.cohorts[member].skip_to(stop, self.seen)
+                if stop in wanted[place]:
+                    self._on_report(self._report(level, place, member))
+
+    def _changes(self, level: Level, member: int, boundary: int) -> set[int]:
+        """The boundaries up to ``boundary`` whose report can differ from the one before, the next and the last."""
+        cohort = self.cohorts[member]
+        now = level.boundary
+        found = {now + 1, boundary}
+        found.update(k for k in cohort.changes() if now < k <= boundary)
+        looks_back = [cohort.hops, 2 * cohort.hops]
+        for hops in looks_back:
+            found.update(k for pane in level.busy if now < (k := pane + 1 + hops) <= boundary)
+        if self.observed_from_ms is not None:
+            first = -(-self.observed_from_ms // level.hop_ms)
+            found.update(k for hops in looks_back if now < (k := first + hops) <= boundary)
+        return found
+
+    def _set_time(self, start: int) -> None:
+        self.pane_start = start
+        self.pane_end = start + self._base
+
+    def _move_marks(self) -> None:
+        """Move the marks of everyone who was active, came or bought in the pane that closes."""
+        pane, seen, start = self.pane, self.seen, self.pane_start
+        for mark, first, cells, before in (
+            (Mark.ACTIVE, Mark.FIRST_ACTIVE, pane.active_cells, pane.active_from),
+            (Mark.VISITED, None, pane.visited_cells, pane.visited_from),
+            (Mark.BOUGHT, Mark.FIRST_BOUGHT, pane.bought_cells, pane.bought_from),
+        ):
+            if not cells:
+                continue
+            where, when = np.array(cells, np.int64), np.array(before, np.int64)
+            seen.take_out(mark, when, where)
+            by_column = self._by_column(where)
+            seen.put_in(mark, start, by_column)
+            if first is not None:
+                new = when == NEVER
+                if new.any():
+                    seen.put_in(first, start, self._by_column(where[new]))
+            if mark is Mark.ACTIVE:
+                today = when >= start // DAY_MS * DAY_MS
+                seen.take_out(Mark.DAY, when[today], where[today])
+                seen.put_in(Mark.DAY, start, by_column)
+                self._count_returns(start, when, where)
+            cells.clear()
+            before.clear()
+        if pane.both_cells:
+            where = np.array(pane.both_cells, np.int64)
+            seen.take_out(Mark.VISITED_AND_BOUGHT, np.array(pane.both_from, np.int64), where)
+            for cell, moment in zip(pane.both_cells, pane.both_to, strict=True):
+                seen.change(Mark.VISITED_AND_BOUGHT, moment, cell, 1)
+            pane.both_cells.clear()
+            pane.both_from.clear()
+            pane.both_to.clear()
+
+    def _count_returns(self, start: int, when: Integers, where: Integers) -> None:
+        # Only who was silent for longer than the shortest window can have returned to any.
+        gone = (when < start - self._shortest_silence) & (when != NEVER)
+        if gone.any():
+            when, where = when[gone], where[gone]
+            for cohort in self.cohorts:
+                cohort.count_returns(start, when, where)
+
+    def _by_column(self, cells: Integers) -> Integers:
+        counts = np.bincount(cells, minlength=self._cells)
+        return counts @ self._cell_matrix
+
+    def report(self, window: int) -> Report:
+        """What window number ``window`` holds at its last boundary."""
+        for level, members in zip(self._levels, self._members, strict=True):
+            if window in members:
+                return self._report(level, members.index(window), window)
+        message = f"there is no window number {window}"
+        raise IndexError(message)
+
+    def _report(self, level: Level, place: int, member: int) -> Report:
+        running, cohort = level.windows[place], self.cohorts[member]
+        end, size = level.boundary * level.hop_ms, cohort.size_ms
+        sums = np.zeros((ROWS, self._columns), np.int64)
+        sums[:ADDITIVES] = running.counts
+        customers = sums[:, : self._customer_columns]
+        customers[ADDITIVES : ADDITIVES + MARKS] = self.seen.total(end - size, end)
+        customers[row_of(Cohort.BASE)] = cohort.base
+        customers[row_of(Cohort.CHURNED)] = self.seen.total(end - 2 * size, end - size, _ACTIVE)[0]
+        customers[row_of(Cohort.REACTIVATED)] = cohort.reactivated
+        used = np.flatnonzero(running.durations)
+        return Report(member, end, sums, np.stack([used, running.durations[used]], axis=1))

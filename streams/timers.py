@@ -1,0 +1,41 @@
+"""Silence is a signal: timers on event time, in a wheel of buckets one base pane wide.
+
+A customer stands in at most one bucket. A timer that comes due too early, because the customer was active since, is put
+into the bucket of its new moment; so an event never moves a timer, and there is one heap entry a bucket, not one
+an event.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from streams.customers import Customer
+
+
+class Wheel:
+    """Buckets of customers by the base pane in which their timer comes due."""
+
+    def __init__(self) -> None:
+        """An empty wheel."""
+        self._buckets: dict[int, list[Customer]] = {}
+        self._order: list[int] = []
+
+    def arm(self, pane: int, customer: Customer) -> None:
+        """Let ``customer`` come due in base pane ``pane``."""
+        bucket = self._buckets.get(pane)
+        if bucket is None:
+            self._buckets[pane] = [customer]
+            heapq.heappush(self._order, pane)
+        else:
+            bucket.append(customer)
+
+    def next_pane(self) -> int | None:
+        """The earliest pane in which a timer comes due."""
+        return self._order[0] if self._order else None
+
+    def take(self, pane: int) -> list[Customer]:
+        """Remove and return everyone due in ``pane`` or before it."""
+        due: list[Customer] = []
+        while self._order and self._order[0] <= pane:
+            due += self._buckets.pop(heapq.heappop(self._order))
+        return due
