@@ -26,6 +26,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 PURE   := tests/unit tests/property tests/golden tests/oracle
 IMPURE := tests/integration tests/chaos tests/browser
 
+# `make bench BENCHES=windows ARGS=--short` runs one of them, quickly.
+BENCHES ?= fold windows throughput latency
+
 .PHONY: help demo test lint format bench lock clean
 
 help:  ## Show this list
@@ -58,8 +61,8 @@ format: $(VENV)/.development  ## Format the code and apply the safe fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.development  ## Throughput, windows, fold and latency (ARGS= is passed on)
-	@for program in bench/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program" $(ARGS); done
+bench: $(VENV)/.development  ## What an event costs, and how soon it shows (BENCHES=windows ARGS=--short)
+	@for one in $(BENCHES); do echo "== $$one"; $(BIN)/python -m bench.$$one $(ARGS); done
 
 lock: $(VENV)/.development  ## Resolve the dependencies again (ARGS=--upgrade for newer versions)
 	@$(COMPILE) --group build $(ARGS) --output-file requirements.lock
