@@ -93,7 +93,7 @@ class Watcher:
 def partitions_of(worker: Service) -> float:
     """How many partitions a worker says that it owns; 0 while it doesn't answer."""
     with contextlib.suppress(OSError):
-        return Exposition(worker.get("/metrics")).total("heartline_worker_partitions")
+        return Exposition(worker.get("/metrics")).total("heartline_assigned_partitions")
     return 0.0
 
 
