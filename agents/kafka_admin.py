@@ -1,0 +1,107 @@
+"""kafka-python for the commands: connecting, asking about topics, and failures in plain words.
+
+kafka-python is the client of administration, replay and simulation; the engine has its own. It
+brings no type information, so what comes from it is Any until it is decoded. It logs every retry; a
+command says once, in its own words, what went wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from agents.failures import CommandFailed, Unusable
+from agents.kafka_client import client_arguments
+from agents.settings import Settings
+
+CONNECT_MS = 5_000
+REQUEST_MS = 15_000
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """The arguments by which every kafka-python client of a command connects."""
+    hosts = [part.strip() for part in settings.kafka.bootstrap.split(",") if part.strip()]
+    return {
+        **client_arguments(settings),
+        "bootstrap_servers": hosts,
+        "client_id": "heartline-command",
+        "bootstrap_timeout_ms": CONNECT_MS,
+    }
+
+
+@contextmanager
+def plain_failures(settings: Settings) -> Iterator[None]:
+    """Turn kafka-python's exceptions into `CommandFailed`, and keep its log off the terminal."""
+    from kafka.errors import (
+        KafkaConnectionError,
+        KafkaError,
+        KafkaTimeoutError,
+        MetadataEmptyBrokerList,
+        SaslAuthenticationFailedError,
+        UnknownTopicOrPartitionError,
+    )
+
+    where = settings.kafka.bootstrap
+    nobody = f"no Kafka answers at {where}: start it, or set [kafka] bootstrap (or --bootstrap)"
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    try:
+        yield
+    except (KafkaConnectionError, MetadataEmptyBrokerList) as error:
+        raise CommandFailed(nobody) from error
+    except SaslAuthenticationFailedError as error:
+        raise CommandFailed(
+            f"Kafka at {where} refused the credentials: check [kafka] username and password_file"
+        ) from error
+    except UnknownTopicOrPartitionError as error:
+        raise Unusable("a topic does not exist: run `heartline topics create` first") from error
+    except KafkaTimeoutError as error:
+        if "bootstrap" in str(error):
+            raise CommandFailed(nobody) from error
+        raise CommandFailed(f"Kafka at {where} did not answer in time: {_words(error)}") from error
+    except KafkaError as error:
+        raise CommandFailed(f"Kafka at {where}: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    """The exception in one line; some of kafka-python's carry no text."""
+    return " ".join(f"{type(error).__name__} {error}".split())
+
+
+@contextmanager
+def admin_client(settings: Settings) -> Iterator[Any]:
+    """A connected admin client. Raises kafka-python's errors: use it inside `plain_failures`."""
+    from kafka.admin import KafkaAdminClient
+
+    client = KafkaAdminClient(**connection(settings), request_timeout_ms=REQUEST_MS)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def partition_counts(admin: Any, names: tuple[str, ...]) -> dict[str, int]:
+    """The partition count of each of ``names`` that exists."""
+    existing = set(admin.list_topics())
+    wanted = [name for name in names if name in existing]
+    if not wanted:
+        return {}
+    return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(wanted)}
+
+
+def input_partitions(settings: Settings) -> int:
+    """The number of partitions of the four inputs. Raises `Unusable` unless all four have the same."""
+    names = settings.topics().sources
+    with admin_client(settings) as admin:
+        counts = partition_counts(admin, names)
+    missing = [name for name in names if name not in counts]
+    if missing:
+        raise Unusable(f"no topic {', '.join(missing)}: run `heartline topics create` first")
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise Unusable(
+            f"the input topics have different numbers of partitions ({found}): a customer's events "
+            "would not meet; give all four the same"
+        )
+    return counts[names[0]]
