@@ -10,7 +10,7 @@ partition by murmur2.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import aiokafka
@@ -34,7 +34,6 @@ class Outgoing(NamedTuple):
     key: bytes
     value: bytes | None
     partition: int | None = None
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class Publisher:
@@ -106,17 +105,17 @@ class Publisher:
             self._partitions[topic] = partitions
         builders: dict[int, Any] = {}
         sent: list[tuple[int, Any, int]] = []
-        for key, value, chosen, headers in records:
+        for key, value, chosen in records:
             partition = chosen
             if partition is None:
                 partition = self._partition_of(key, partitions, partitions)
             builder = builders.get(partition)
             if builder is None:
                 builder = builders[partition] = producer.create_batch()
-            if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            if builder.append(timestamp=None, key=key, value=value) is None:
                 await self._close(producer, topic, partition, builder, sent)
                 builder = builders[partition] = producer.create_batch()
-                if builder.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                if builder.append(timestamp=None, key=key, value=value) is None:
                     raise PublishFailed(
                         f"{topic}: a record of {len(value or b'')} bytes is too big"
                     )

@@ -1,0 +1,179 @@
+"""The one place where a worker is wired together: `create_app`. Nothing is connected or started here.
+
+The Faust app is the shell around the engine: it joins the group, fetches, and calls the agents. The agents'
+bodies hand each batch to the engine; all rules of ownership are in `agents.engine`.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+
+from agents import transport
+from agents.engine import Engine
+from agents.kafka_client import client_arguments, ssl_context
+from agents.ownership import Ownership
+from agents.partitioners import hash_of
+from agents.preflight import Flavour
+from agents.publisher import BATCH_BYTES, LINGER_MS, Publisher
+from agents.rollup import RollUpAgent
+from agents.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_SESSION_MS = 6_000
+"""The longest group session that the embedded broker keeps."""
+
+
+class HeartlineApp(faust.App):
+    """A Faust app whose transport asks ``intake`` what to read."""
+
+    intake: transport.Intake
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """A wired worker: what the process has to start, stop and ask."""
+
+    app: HeartlineApp
+    engine: Engine
+    rollup: RollUpAgent
+    publisher: Publisher
+
+
+def create_app(settings: Settings, flavour: Flavour = "apache") -> WorkerParts:
+    """Wire a worker for ``settings``. ``flavour`` is what `agents.preflight` found out."""
+    transport.register()
+    client = client_arguments(settings)
+    deadline_s = settings.engine.deadline_ms / 1_000
+    publisher = Publisher(client, deadline_s=deadline_s, idempotent=flavour == "apache")
+    rollup = RollUpAgent(settings, publisher, client)
+    hash_key = hash_of(settings.kafka.partitioner)
+    engine = Engine(
+        settings,
+        publisher=publisher,
+        ownership=Ownership(
+            topic=settings.topics().state,
+            writer=uuid.uuid4().hex[:12],
+            publisher=publisher,
+            client=client,
+            deadline_s=deadline_s,
+        ),
+        rollup=rollup,
+        partition_of=lambda key, partitions: hash_key(key) % partitions,
+    )
+    app = HeartlineApp(settings.kafka.group, **_faust_settings(settings, flavour))
+    app.intake = engine
+    _connect_agents(app, engine, rollup, settings)
+    _connect_signals(app, engine)
+    return WorkerParts(app, engine, rollup, publisher)
+
+
+def _faust_settings(settings: Settings, flavour: Flavour) -> dict[str, Any]:
+    session_ms = settings.engine.session_timeout_ms
+    if flavour == "embedded":
+        session_ms = min(session_ms, EMBEDDED_SESSION_MS)
+    brokers = settings.kafka.bootstrap.split(",")
+    return {
+        "broker": [f"{transport.SCHEME}://{address.strip()}" for address in brokers],
+        "broker_credentials": _credentials(settings),
+        "broker_session_timeout": session_ms / 1_000,
+        "broker_heartbeat_interval": 1.0,
+        "broker_max_poll_records": settings.engine.max_batch * 5,
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_max_fetch_size": settings.engine.fetch_bytes,
+        "stream_buffer_maxsize": settings.engine.buffered_batches,
+        "stream_wait_empty": False,
+        "stream_recovery_delay": 0.0,
+        "producer_linger": LINGER_MS / 1_000,
+        "producer_max_batch_size": BATCH_BYTES,
+        "topic_partitions": settings.kafka.partitions,
+        "topic_allow_declare": False,
+        "topic_disable_leader": True,
+        # Above zero it keeps Faust's co-partitioning assignor, although there is no table.
+        "table_standby_replicas": 1,
+        "store": "memory://",
+        "web_enabled": False,
+        "autodiscover": False,
+        "worker_redirect_stdouts": False,
+        "datadir": f"{tempfile.gettempdir()}/heartline-unused",
+    }
+
+
+def _credentials(settings: Settings) -> Any:
+    if settings.kafka.security == "plaintext":
+        return None
+    context = ssl_context(settings)
+    if settings.kafka.security == "ssl":
+        return faust.SSLCredentials(context)
+    # With an explicit context Faust speaks SASL_SSL; without one it would be SASL_PLAINTEXT.
+    return faust.SASLCredentials(
+        username=settings.kafka.username,
+        password=settings.secret(),
+        ssl_context=context,
+        mechanism=settings.kafka.sasl_mechanism,
+    )
+
+
+def _connect_agents(
+    app: HeartlineApp, engine: Engine, rollup: RollUpAgent, settings: Settings
+) -> None:
+    """One agent a topic. The names are data on disk: they are part of Faust's assignment."""
+    topics = settings.topics()
+
+    async def fold(stream: AsyncIterator[Any]) -> None:
+        async for event in stream.events():  # type: ignore[attr-defined]
+            await engine.receive(event.value)
+
+    async def roll_up(stream: AsyncIterator[Any]) -> None:
+        async for event in stream.events():  # type: ignore[attr-defined]
+            if engine.is_current(event.value):
+                await _guarded(engine, rollup.receive(event.value))
+
+    inputs = {
+        "sessions": topics.sessions,
+        "purchases": topics.purchases,
+        "social": topics.social,
+        "support": topics.support,
+    }
+    for name, topic in inputs.items():
+        app.agent(_raw(app, topic, settings.kafka.partitions), name=name)(fold)
+    app.agent(_raw(app, topics.partials, 1), name="rollup")(roll_up)
+
+
+def _raw(app: HeartlineApp, topic: str, partitions: int) -> Any:
+    return app.topic(
+        topic, acks=False, value_type=bytes, value_serializer="raw", partitions=partitions
+    )
+
+
+def _connect_signals(app: HeartlineApp, engine: Engine) -> None:
+    async def restored(app: HeartlineApp, **_: Any) -> None:
+        await _guarded(engine, engine.take_over(app.consumer, app.consumer_generation_id))
+
+    async def revoked(app: HeartlineApp, revoked: Any, **_: Any) -> None:
+        del app, revoked
+        await _guarded(engine, engine.revoke())
+
+    async def stopping(app: HeartlineApp, **_: Any) -> None:
+        del app
+        await _guarded(engine, engine.revoke())
+
+    # weak=False: nobody else holds these closures.
+    app.on_rebalance_complete.connect(restored, weak=False)
+    app.on_partitions_revoked.connect(revoked, weak=False)
+    app.on_before_shutdown.connect(stopping, weak=False)
+
+
+async def _guarded(engine: Engine, work: Any) -> None:
+    """Faust only logs what a signal handler raises; here every error ends the worker."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be committed after it
+        engine.fail(error)

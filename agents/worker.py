@@ -1,0 +1,178 @@
+"""The process of a worker: start in order, end in order.
+
+Exit status 0 after SIGTERM or SIGINT; 1 after a failure, with one plain line on standard error that says
+why. A worker that can't stop within STOP_WITHIN_S ends itself: what it had not committed is read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import faust
+import mode
+import orjson
+
+from agents import logs
+from agents.app import WorkerParts, create_app
+from agents.engine import ACCOUNT, Engine
+from agents.failures import FAILED, CommandFailed
+from agents.kafka_client import client_arguments
+from agents.operations import OperatingServer
+from agents.preflight import check_broker, check_faust
+from agents.readiness import reasons_not_ready
+from agents.settings import Settings
+from agents.telemetry import WorkerCollector
+
+log = logging.getLogger(__name__)
+
+STOP_WITHIN_S = 20.0
+_GC_THRESHOLD = (200_000, 50, 50)
+
+
+class EngineService(mode.Service):  # type: ignore[misc]
+    """What runs beside Faust's own services: producer, operating endpoint, clock, checkpoints, outbox."""
+
+    def __init__(self, parts: WorkerParts, server: OperatingServer, **options: Any) -> None:
+        super().__init__(**options)
+        self._parts = parts
+        self._server = server
+        self._running: list[asyncio.Task[None]] = []
+
+    async def on_start(self) -> None:
+        """Connect, listen, start the clock."""
+        await self._server.start()
+        await self._parts.publisher.start()
+        engine = self._parts.engine
+        for name, work in (
+            ("clock", engine.keep_time()),
+            ("checkpoints", engine.keep_checkpoints()),
+            ("outbox", engine.outbox.run()),
+            ("rollup", self._parts.rollup.run(engine.fail)),
+        ):
+            task = asyncio.create_task(work, name=name)
+            task.add_done_callback(self._ended)
+            self._running.append(task)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLD)
+
+    async def on_stop(self) -> None:
+        """Stop in the reverse order; what waits in the outbox is still sent."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        if self._parts.engine.failure is None:
+            try:
+                await self._parts.engine.outbox.send_waiting()
+            except Exception as error:  # noqa: BLE001 - an unsent partial is a failure like any other
+                self._parts.engine.fail(error)
+        await self._parts.publisher.stop()
+        await self._server.stop()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self._parts.engine.fail(error)
+
+
+class _Process(faust.Worker):  # type: ignore[misc]
+    """Faust's worker without its banner, spinner, process title and logging."""
+
+    def _setproctitle(self, info: str, **_: Any) -> None:
+        del info
+
+    def end(self) -> None:
+        """Stop as on SIGTERM."""
+        self._schedule_shutdown(signal.SIGTERM)
+
+
+def run_worker(settings: Settings, *, summary: Path | None = None) -> int:
+    """Run until a signal or a failure; the exit status. Raises CommandFailed, SettingsError at the start.
+
+    ``summary`` names a file that receives the accounts of DESIGN.md 2.2 as JSON at the end.
+    """
+    logs.set_up(settings.worker.log_format, settings.worker.log_level)
+    check_faust()
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        # The consumer has a thread with a loop of its own: only the policy reaches that one too.
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    flavour = loop.run_until_complete(check_broker(settings, client_arguments(settings)))
+    parts = create_app(settings, flavour)
+    collector = WorkerCollector(parts.engine, parts.rollup, parts.publisher, heartline_version())
+    server = OperatingServer(
+        settings.worker.host,
+        settings.worker.port,
+        registry=collector.registry(),
+        reasons=lambda: reasons_not_ready(parts.engine),
+    )
+    parts.engine.on_dropped = collector.absorb
+    process = _Process(
+        parts.app,
+        EngineService(parts, server),
+        quiet=True,
+        loop=loop,
+        override_logging=False,
+        redirect_stdouts=False,
+        loglevel="ERROR",
+    )
+    process.spinner = None
+    parts.engine.on_failure = lambda: _end_in_time(loop, process)
+    log.info(
+        "heartline worker %s on %s (%s)", heartline_version(), settings.kafka.bootstrap, flavour
+    )
+    status: Any = 0
+    try:
+        process.execute_from_commandline()
+    except SystemExit as ended:
+        status = ended.code
+    tell_account(parts.engine, summary)
+    if parts.engine.failure is not None:
+        return FAILED
+    if status and isinstance(process.crash_reason, CommandFailed):
+        raise process.crash_reason
+    return FAILED if status else 0
+
+
+def _end_in_time(loop: asyncio.AbstractEventLoop, process: _Process) -> None:
+    loop.call_later(STOP_WITHIN_S, os._exit, FAILED)
+    process.end()
+
+
+def tell_account(engine: Engine, summary: Path | None = None) -> dict[str, Any]:
+    """Log the account of each input, and write all of it to ``summary`` if that is given."""
+    accounts = {
+        topic: {name: engine.account()[source][name] for name in ACCOUNT}
+        for topic, source in engine.sources.items()
+    }
+    for topic, account in accounts.items():
+        log.info("account of %s: %s", topic, " ".join(f"{k}={v}" for k, v in account.items()))
+    found = {
+        "accounts": accounts,
+        "dead_letters": {f"{topic} {reason}": n for (topic, reason), n in engine.dead.items()},
+        "partials_published": engine.outbox.published,
+        "stage_seconds": {k: round(v, 3) for k, v in engine.seconds.items()},
+        "failure": None if engine.failure is None else str(engine.failure),
+    }
+    if summary is not None:
+        summary.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    return found
+
+
+def heartline_version() -> str:
+    """The installed version."""
+    try:
+        return version("heartline")
+    except PackageNotFoundError:
+        return "unknown"
