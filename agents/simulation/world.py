@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Generic, TypeVar
 
-from agents.simulation.behaviour import Behaviour, Happening
+from agents.simulation.behaviour import Behaviour, Happening, rfc3339
 from agents.simulation.configuration import Configuration
 from agents.simulation.customers import Customer
 from agents.simulation.disturbance import MAX_DELAY_MS, Disturbance, Record
@@ -138,6 +138,24 @@ class World:
             late_ms = int(note["late_ms"]) - early_ms
             note = {**note, "late_ms": late_ms} if late_ms > MAX_DELAY_MS else None
         return record._replace(arrival_ms=self.ended_ms, note=note)
+
+    def description(self) -> dict[str, object]:
+        """What the records depend on, for the head of the truth file."""
+        configuration = self._configuration
+        return {
+            "seed": configuration.seed,
+            "start": rfc3339(configuration.start_ms),
+            "end": None if configuration.end_ms is None else rfc3339(configuration.end_ms),
+            "max_records": configuration.max_records,
+            "customers": configuration.customers,
+            "tempo": configuration.tempo,
+            "scenario": configuration.scenario.name,
+            "scenario_start": rfc3339(configuration.scenario.start_ms),
+            "scenario_end": rfc3339(configuration.scenario.end_ms),
+            "late_share": configuration.late_share,
+            "duplicate_share": configuration.duplicate_share,
+            "malformed_share": configuration.malformed_share,
+        }
 
     def _slice_width(self) -> int:
         per_second = self._configuration.expected_rate()
