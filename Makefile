@@ -27,7 +27,7 @@ PURE   := tests/unit tests/property tests/golden tests/oracle
 IMPURE := tests/integration tests/chaos tests/browser
 
 # `make bench BENCHES=windows ARGS=--short` runs one of them, quickly.
-BENCHES ?= fold windows throughput latency
+BENCHES ?= fold windows throughput freshness
 
 .PHONY: help demo test lint format bench lock clean
 
