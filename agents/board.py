@@ -33,7 +33,7 @@ from typing import NamedTuple
 from schemas.records import PublishedResult
 
 UNFINISHED_ENDS = 64
-HISTORY_POINTS = 120
+HISTORY_POINTS = 200
 
 Labels = tuple[tuple[str, str], ...]
 

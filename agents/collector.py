@@ -37,6 +37,8 @@ class Exported:
 
     name: str
     help: str
+    unit: str = ""
+    group: str = ""
     dimensions: tuple[str, ...] = ()
     has_parts: bool = False
     has_interval: bool = False

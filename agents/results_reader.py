@@ -21,9 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
-from aiokafka.helpers import create_ssl_context
-
-from agents.settings import Settings
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -33,20 +30,6 @@ _RETRY_S = 1.0
 _POLL_MS = 250
 _BATCH = 5_000
 _TAIL_DEADLINE_S = 3.0
-
-
-def client_options(settings: Settings) -> dict[str, Any]:
-    """Connection options of an aiokafka client; the password comes from `Settings.secret`."""
-    kafka = settings.kafka
-    options: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap}
-    if kafka.security != "plaintext":
-        options["security_protocol"] = kafka.security.upper()
-        options["ssl_context"] = create_ssl_context(cafile=kafka.ca_file or None)
-    if kafka.security == "sasl_ssl":
-        options["sasl_mechanism"] = kafka.sasl_mechanism
-        options["sasl_plain_username"] = kafka.username
-        options["sasl_plain_password"] = settings.secret()
-    return options
 
 
 class TopicTail:
