@@ -56,7 +56,8 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True):
     and window with a higher (epoch, revision) says otherwise from its own ``end_ms`` on. ``sums`` has one
     row a `streams.sums.Sum` and one column a `streams.columns.Columns` entry; ``durations`` is the sparse
     histogram of session durations as ``[column, bin, count]`` triples, flattened. ``observed_from_ms`` is the
-    earliest event of the partition, down to the base pane; None before its first event.
+    earliest event of the partition, down to the base pane; None before its first event. A partition is *untouched*
+    while not one record of it has been read and all its inputs are idle.
     """
 
     partition: int
@@ -69,6 +70,7 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True):
     watermark_ms: int
     observed_from_ms: int | None
     is_replay: bool
+    is_untouched: bool
     fingerprint: str
     sums: list[list[int]]
     durations: list[int]

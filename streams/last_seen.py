@@ -146,6 +146,7 @@ class LastSeen:
     def profile(self, mark: int, start_ms: int, end_ms: int, step_ms: int) -> Integers:
         """``[steps, columns]``: marks in each step of ``[start, end)``; a step is a hop whose windows reach so far."""
         found = np.zeros(((end_ms - start_ms) // step_ms, self._columns), np.int64)
+        end_ms = min(end_ms, self._until)
         for tier, hop in enumerate(self._hops):
             lower = max(start_ms, self._horizons[tier])
             if lower < end_ms:

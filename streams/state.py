@@ -49,7 +49,6 @@ class State:
         segments, windows = config.segments, config.windows
         self.config = config
         self.customers: dict[str, Customer] = {}
-        self.duplicates = 0
         self.timeline = Timeline(
             config, fire=self._fire_timers, next_due_ms=self._next_due_ms, on_report=on_report
         )
@@ -79,8 +78,11 @@ class State:
             and kind not in {PageViewed, OrderPlaced}
         )
 
-    def fold(self, arrivals: Iterable[Arrival]) -> None:
-        """Fold on-time events, in order. Each costs the same whatever windows there are."""
+    def fold(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
+        """Fold on-time events, in order; returns the duplicates among them, which changed nothing.
+
+        Each costs the same whatever windows there are.
+        """
         # Everything the loop touches is bound to a local name: a quarter of its time otherwise goes into look-ups.
         customers, get = self.customers, self.customers.get
         timeline, pane = self.timeline, self._pane
@@ -93,7 +95,9 @@ class State:
         views_are_activity = self._views_are_activity
         pane_start, pane_end = timeline.pane_start, timeline.pane_end
         digest_of = xxh3_64_intdigest
-        for at, _, event, micros, _ in arrivals:
+        duplicates: list[Arrival] = []
+        for arrival in arrivals:
+            at, _, event, micros, _ = arrival
             if at >= pane_end:
                 if pane_start == NEVER:
                     timeline.start(at)
@@ -109,7 +113,7 @@ class State:
                 recent.clear()
             digest = digest_of(event.event_id.encode())  # type: ignore[union-attr]
             if digest in recent:
-                self.duplicates += 1
+                duplicates.append(arrival)
                 continue
             recent[digest] = None
             if len(recent) > REMEMBERED_IDS:
@@ -194,6 +198,7 @@ class State:
                     customer.session_converted = CONVERTED
             else:
                 self._fold_other(customer, event, at, micros)
+        return duplicates
 
     def _fold_other(self, customer: Customer, event: Event, at: int, micros: int) -> None:
         """An on-time event that is neither a page view nor an order."""
@@ -228,6 +233,133 @@ class State:
             elif at - last > self._sizes[0]:
                 customer.returns = self._returned(at, last, customer.returns)
         customer.last_activity = at
+
+    # -- late events
+
+    def fold_late(self, arrival: Arrival, watermark_ms: int) -> bool:
+        """Fold an event that came behind ``watermark_ms``, up to which time has been advanced.
+
+        Returns whether it counted: False for a duplicate, which changed nothing.
+
+        It enters every additive count in its own pane. It is activity only if it is newer than the customer's last;
+        then the remembered distinct counts and the returns of the boundaries already passed are corrected. It never
+        opens, extends or splits a session; an order marks a session that is still open and had started by then.
+        """
+        at, _, event, micros, _ = arrival
+        timeline = self.timeline
+        if timeline.observed_from_ms is None:
+            timeline.start(at)
+            timeline.advance(watermark_ms)
+        timeline.observed_from_ms = min(
+            timeline.observed_from_ms or at, at // self._base * self._base
+        )
+        identity = event.customer_id  # type: ignore[union-attr]
+        customer = self.customers.get(identity)
+        if customer is None:
+            customer = self.customers[identity] = self._new(identity)
+        recent = customer.recent
+        if recent and watermark_ms - customer.touched > SILENCE_MS:
+            recent.clear()
+        digest = xxh3_64_intdigest(event.event_id.encode())  # type: ignore[union-attr]
+        if digest in recent:
+            return False
+        recent[digest] = None
+        if len(recent) > REMEMBERED_IDS:
+            del recent[next(iter(recent))]
+        customer.touched = max(customer.touched, at)
+        persona, region = event.persona, event.region  # type: ignore[union-attr]
+        if persona is not None or region is not None:
+            self._take_attributes(customer, persona, region, at)
+        kind = event.__class__
+        is_activity = (
+            self._views_are_activity
+            if kind is PageViewed
+            else self._orders_are_activity
+            if kind is OrderPlaced
+            else kind in self._active_kinds
+        )
+        if is_activity and at > customer.last_activity:
+            self._be_active_late(customer, at, watermark_ms)
+        if kind is PageViewed:
+            if at > customer.last_visit:
+                self._move_visit_and_order(customer, visit=at, order=customer.last_order)
+                timeline.touch(at)
+            timeline.count_late(at, Additive.PAGE_VIEWS, customer.cell)
+        elif kind is OrderPlaced:
+            self._order_late(customer, at, micros, watermark_ms)
+        elif kind is OrderRefunded:
+            timeline.count_late(at, Additive.REFUNDED_MICROS, customer.cell, micros)
+        elif kind is SubscriptionCancelled:
+            timeline.count_late(at, Additive.CANCELLATIONS, customer.cell)
+        return True
+
+    def _be_active_late(self, customer: Customer, at: int, watermark_ms: int) -> None:
+        """The customer's last activity moves to ``at``, which boundaries already passed."""
+        self._expire_session(customer, watermark_ms)
+        timeline, seen = self.timeline, self.timeline.seen
+        old, last = customer.cell, customer.last_activity
+        if customer.target != old:
+            self._move(customer, at)
+        cell = customer.cell
+        seen.change(Mark.ACTIVE, last, cell, -1)
+        seen.change(Mark.ACTIVE, at, cell, 1)
+        if last // DAY_MS == at // DAY_MS:
+            seen.change(Mark.DAY, last, cell, -1)
+        seen.change(Mark.DAY, at, cell, 1)
+        if last == NEVER:
+            customer.first_activity = at
+            seen.change(Mark.FIRST_ACTIVE, at, cell, 1)
+        for cohort in timeline.cohorts:
+            size = cohort.size_ms
+            cohort.change_distinct(after_ms=at, until_ms=at + size, cell=cell, by=1)
+            if last != NEVER:
+                cohort.change_distinct(after_ms=at, until_ms=last + size, cell=old, by=-1)
+                cohort.change_return(back_ms=at, last_ms=last, cell=cell, by=1)
+        if last != NEVER and at - last > self._sizes[0]:
+            customer.returns = self._returned(at, last, customer.returns)
+        customer.last_activity = at
+        timeline.touch(at)
+
+    def _order_late(self, customer: Customer, at: int, micros: int, watermark_ms: int) -> None:
+        timeline, seen, cell = self.timeline, self.timeline.seen, customer.cell
+        if at > customer.last_order:
+            self._move_visit_and_order(customer, visit=customer.last_visit, order=at)
+        timeline.touch(at)
+        timeline.count_late(at, Additive.ORDERS, cell)
+        if micros:
+            timeline.count_late(at, Additive.REVENUE_MICROS, cell, micros)
+        first = customer.first_order
+        if first == NEVER or at < first:
+            seen.change(Mark.FIRST_BOUGHT, first, cell, -1)
+            seen.change(Mark.FIRST_BOUGHT, at, cell, 1)
+            if first != NEVER:
+                timeline.count_late(first, Additive.REPEAT_ORDERS, customer.first_order_cell)
+            customer.first_order = at
+            customer.first_order_cell = cell
+        else:
+            timeline.count_late(at, Additive.REPEAT_ORDERS, cell)
+        start = customer.session_start
+        if NO_SESSION < start <= at:
+            closes = min(customer.session_last + self._gap, start + LONGEST_SESSION_MS)
+            if closes >= watermark_ms:
+                customer.session_converted = CONVERTED
+
+    def _move_visit_and_order(self, customer: Customer, *, visit: int, order: int) -> None:
+        """Last view and last order move to these moments, and with them the earlier of the two."""
+        seen, cell = self.timeline.seen, customer.cell
+        for mark, before, after in (
+            (Mark.VISITED, customer.last_visit, visit),
+            (Mark.BOUGHT, customer.last_order, order),
+            (
+                Mark.VISITED_AND_BOUGHT,
+                min(customer.last_visit, customer.last_order),
+                min(visit, order),
+            ),
+        ):
+            if before != after:
+                seen.change(mark, before, cell, -1)
+                seen.change(mark, after, cell, 1)
+        customer.last_visit, customer.last_order = visit, order
 
     # -- customers
 

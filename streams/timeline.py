@@ -249,6 +249,11 @@ class Timeline:
         counts = np.bincount(cells, minlength=self._cells)
         return counts @ self._cell_matrix
 
+    def empty_report(self, window: int) -> Report:
+        """What a window holds of which nothing has been seen."""
+        sums = np.zeros((ROWS, self._columns), np.int64)
+        return Report(window, 0, sums, np.zeros((0, 2), np.int64))
+
     def report(self, window: int) -> Report:
         """What window number ``window`` holds at its last boundary."""
         for level, members in zip(self._levels, self._members, strict=True):

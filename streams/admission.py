@@ -1,0 +1,132 @@
+"""At the door: raw records become arrivals, or dead letters with a reason.
+
+Pure: a record is anything with ``key``, ``value``, ``offset`` and ``timestamp`` (milliseconds), such as aiokafka's. The
+order of the checks is size, payload, topic, key, partition, future.
+
+Hashing every key would cost more than folding the event, so a partition's known customers vouch for their key: only a
+customer seen for the first time is hashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from typing import Generic, Protocol, TypeVar
+
+from schemas.decode import Decoder
+from schemas.events import TimePassed
+from schemas.reasons import Reason, Rejected
+from schemas.topics import Source
+from streams.config import CoreConfig
+from streams.state import Arrival
+
+ORDER_BITS = 48
+"""Offsets are below 2^48; the rank of the input stands above them."""
+OFFSET_MASK = (1 << ORDER_BITS) - 1
+
+
+class Record(Protocol):
+    """What is read of a raw record."""
+
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+
+    @property
+    def timestamp(self) -> int: ...  # noqa: D102
+
+
+R = TypeVar("R", bound=Record)
+
+
+class Admitted(Generic[R]):
+    """One batch of one input, judged. Arrivals keep the order of the records."""
+
+    __slots__ = ("arrivals", "dead", "lag_ms", "next_offset", "records")
+
+    def __init__(self) -> None:
+        """Nothing admitted yet."""
+        self.arrivals: list[Arrival] = []
+        """Events and control records; a control record has the rank and offset of any other."""
+        self.dead: list[tuple[R, Reason, str]] = []
+        self.records = 0
+        """How many records were judged: arrivals and dead."""
+        self.next_offset: int | None = None
+        """One more than the last offset of the batch; None if nothing was judged."""
+        self.lag_ms: int | None = None
+        """Record timestamp less event time of the newest usable record."""
+
+
+class Admission:
+    """Judges the records of one partition."""
+
+    def __init__(
+        self,
+        config: CoreConfig,
+        decoder: Decoder,
+        *,
+        partition: int,
+        partitions: int,
+        partition_of: Callable[[bytes, int], int],
+    ) -> None:
+        """``partition_of(key, partitions)`` is the producers' partitioner."""
+        self._decode = decoder.decode
+        self._max_future = config.max_future_ms
+        self._partition = partition
+        self._partitions = partitions
+        self._partition_of = partition_of
+
+    def admit(
+        self, source: Source, records: Iterable[R], *, known: Container[str] = (), start: int = 0
+    ) -> Admitted[R]:
+        """Judge ``records`` of ``source``, leaving out offsets below ``start`` (they were judged before).
+
+        ``known`` holds the customers whose key is known to belong here.
+        """
+        admitted: Admitted[R] = Admitted()
+        arrive = admitted.arrivals.append
+        decode, max_future = self._decode, self._max_future
+        rank = source << ORDER_BITS
+        judged, offset = 0, -1
+        at = timestamp = None
+        for record in records:
+            offset = record.offset
+            if offset < start:
+                continue
+            judged += 1
+            try:
+                at, event, micros = decode(record.value, source)
+                timestamp = record.timestamp
+                if event.__class__ is not TimePassed:
+                    identity = event.customer_id  # type: ignore[union-attr]
+                    key = record.key
+                    if key is None or key != identity.encode():
+                        raise Rejected(Reason.WRONG_KEY, "the record's key is not the customer_id")  # noqa: TRY301
+                    if (
+                        identity not in known
+                        and self._partition_of(key, self._partitions) != self._partition
+                    ):
+                        raise Rejected(  # noqa: TRY301
+                            Reason.WRONG_PARTITION,
+                            "the key belongs to another partition: the producer's partitioner differs from "
+                            "[kafka] partitioner",
+                        )
+                    if at - timestamp > max_future:
+                        raise Rejected(  # noqa: TRY301
+                            Reason.FUTURE, "the event time is too far ahead of the record's timestamp"
+                        )
+            except Rejected as rejected:
+                admitted.dead.append((record, rejected.reason, rejected.detail))
+                continue
+            arrive((at, rank | offset, event, micros, at if at < timestamp else timestamp))
+        if judged:
+            admitted.records = judged
+            admitted.next_offset = offset + 1
+            if admitted.arrivals:
+                last = admitted.arrivals[-1]
+                admitted.lag_ms = timestamp - last[0] if timestamp is not None else None
+        return admitted
