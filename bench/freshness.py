@@ -1,9 +1,9 @@
 """From a record's arrival in Kafka to its presence in the /metrics of `heartline serve`.
 
-Events flow at a fixed rate into all four topics, in every partition, with the time of day. A poller asks
-`serve` for /metrics (more than) ten times a second and notes when each window end is shown first. A
-record is present once the first end behind its event time is shown. Its arrival is taken as the moment
-before it is handed to the producer, so the figures are, if anything, too high.
+Events flow at a fixed rate into all four topics, in every partition, with the time of day. A poller
+asks `serve` for /metrics (more than) ten times a second and notes when each window end is shown
+first. A record is present once the first end behind its event time is shown. Its arrival is taken
+as the moment before it is handed to the producer, so the figures are, if anything, too high.
 
 Target: p99 <= max_out_of_orderness + smallest hop + 3 s.
 
@@ -41,7 +41,9 @@ JITTER_MS = 1_000
 """Event times lie up to this before the time of sending: real producers are not in step."""
 POLL_S = 0.08
 
-_END = re.compile(rf'^heartline_result_end_timestamp_seconds\{{window="{SMALLEST}"\}} (\S+)$', re.MULTILINE)
+_END = re.compile(
+    rf'^heartline_result_end_timestamp_seconds\{{window="{SMALLEST}"\}} (\S+)$', re.MULTILINE
+)
 _VIEWS = re.compile(r"^heartline_page_views\{{(.*)\}} (\S+)$", re.MULTILINE)
 
 

@@ -46,7 +46,9 @@ def chosen_broker(which: str, directory: Path) -> Iterator[Broker]:
 
 
 class Preloader:
-    """Sends generated records as fast as librdkafka takes them; a failed one is an error at `flush`."""
+    """Sends generated records as fast as librdkafka takes them; a failed one is an error at
+    `flush`.
+    """
 
     def __init__(self, topics: TopicSet) -> None:
         self._sources = topics.names.sources

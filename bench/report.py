@@ -1,7 +1,9 @@
-"""What every benchmark has in common: its options, a table for people, JSON for programs, a profile.
+"""What every benchmark has in common: its options, a table for people, JSON for programs, a
+profile.
 
-Absolute figures of a busy machine are noisy; ratios of things measured in turn in one run hold. So the
-benchmarks print medians over rounds, and CPU time beside the time of day where a process is measured.
+Absolute figures of a busy machine are noisy; ratios of things measured in turn in one run hold. So
+the benchmarks print medians over rounds, and CPU time beside the time of day where a process is
+measured.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Events a second of one worker, end to end, beside a bare consume loop over the same records.
 
-Each round preloads fresh topics, reads them with nothing but a confluent-kafka consume loop, and then
-lets one `heartline worker` loose on them: fetch, decode, merge, fold, partials, roll-up, results, with
-everything switched on. The worker's clock runs from the first record that its /metrics shows until the
-last is folded. The stages are its own account of where its time went.
+Each round preloads fresh topics, reads them with nothing but a confluent-kafka consume loop, and
+then lets one `heartline worker` loose on them: fetch, decode, merge, fold, partials, roll-up,
+results, with everything switched on. The worker's clock runs from the first record that its
+/metrics shows until the last is folded. The stages are its own account of where its time went.
 
 Targets: at least 40,000 events/s, and within 8x of the bare loop in the same run.
 

@@ -1,0 +1,174 @@
+"""The pure core under a stopwatch: no Kafka, no decoding, one partition.
+
+Batches are admitted beforehand. The stopwatch stands around three calls of the core (once a batch
+or a pane, so it costs nothing per event) and takes the inner ones out of the outer ones.
+"""
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from agents.settings import Settings
+from bench.population import Traffic, generate
+from schemas.decode import Decoder
+from schemas.topics import Source
+from streams.admission import Admission, Admitted
+from streams.config import CoreConfig
+from streams.partition import Partition
+from streams.windows import Window, WindowSet
+
+BATCH = 2_000
+MERGE, FOLD, CLOSE, REPORT = "merge", "fold", "close", "report"
+
+
+class Record(NamedTuple):
+    """What admission reads of a record."""
+
+    key: bytes
+    value: bytes
+    offset: int
+    timestamp: int
+
+
+Batches = list[tuple[Source, Admitted[Any]]]
+
+
+def configuration(*windows: str) -> CoreConfig:
+    """The default configuration (segments and channels included), with these windows if any are
+    given.
+    """
+    config = Settings().core()
+    if not windows:
+        return config
+    chosen = WindowSet.of(
+        tuple(Window.parse(text) for text in windows), session_gap_ms=config.windows.session_gap_ms
+    )
+    return CoreConfig(
+        windows=chosen,
+        segments=config.segments,
+        max_out_of_orderness_ms=config.max_out_of_orderness_ms,
+        activity=config.activity,
+    )
+
+
+def batches(traffic: Traffic, config: CoreConfig) -> Batches:
+    """The traffic, admitted: runs of one source, `BATCH` events of all sources after each other."""
+    admission = Admission(
+        config, Decoder(), partition=0, partitions=1, partition_of=lambda _key, _count: 0
+    )
+    offsets = dict.fromkeys(Source, 0)
+    slices: dict[Source, list[Record]] = {source: [] for source in Source}
+    found: Batches = []
+
+    def take() -> None:
+        for source, records in slices.items():
+            if records:
+                admitted = admission.admit(source, records)
+                assert not admitted.dead, admitted.dead[0][1:]
+                found.append((source, admitted))
+                slices[source] = []
+
+    for number, made in enumerate(generate(traffic)):
+        source = made.source
+        record = Record(made.key, made.payload, offsets[source], made.at_ms)
+        slices[source].append(record)
+        offsets[source] += 1
+        if number % BATCH == BATCH - 1:
+            take()
+    take()
+    return found
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Time by stage, without that of the stages inside it."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _inner: list[float] = field(default_factory=lambda: [0.0])
+
+    def around(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same call, timed."""
+        clock, inner, seconds = time.perf_counter, self._inner, self.seconds
+        seconds.setdefault(stage, 0.0)
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            inner.append(0.0)
+            started = clock()
+            try:
+                return call(*arguments, **named)
+            finally:
+                spent = clock() - started
+                seconds[stage] += spent - inner.pop()
+                inner[-1] += spent
+
+        return timed
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run over prepared batches took."""
+
+    events: int
+    seconds: dict[str, float]
+    panes: int
+    reports: int
+    customers: int
+
+    def microseconds(self, *stages: str) -> float:
+        """Of these stages (of all, if none is named), per event."""
+        chosen = stages or tuple(self.seconds)
+        return sum(self.seconds[stage] for stage in chosen) / self.events * 1e6
+
+    @property
+    def pane_ms(self) -> float:
+        """Milliseconds to close one pane and to report what its boundary completes."""
+        return (self.seconds[CLOSE] + self.seconds[REPORT]) / max(1, self.panes) * 1e3
+
+
+def prepare_collector() -> None:
+    """What the worker does at its start: prepared data is nobody's garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+class Core:
+    """One partition that is fed and drained under the stopwatch."""
+
+    def __init__(self, config: CoreConfig, publish: Callable[[Any], None] = lambda _: None) -> None:
+        """`publish` is called with everything that is drained; its time counts as reporting."""
+        self.partition = Partition(config)
+        self._base_ms = config.windows.base_ms
+        self._watch = Stopwatch()
+        state: Any = self.partition.state
+        state.fold = self._watch.around(FOLD, state.fold)
+        state.timeline.advance = self._watch.around(CLOSE, state.timeline.advance)
+        self._receive = self._watch.around(MERGE, self.partition.receive)
+        self._drain = self._watch.around(REPORT, self._drained)
+        self._publish = publish
+        self._reports = 0
+
+    def _drained(self) -> None:
+        for report in self.partition.drain():
+            self._reports += 1
+            self._publish(report)
+
+    def run(self, prepared: Batches) -> Measured:
+        """Feed the batches; what they alone took."""
+        before = dict(self._watch.seconds)
+        start_ms, reports, events = self.partition.watermark, self._reports, 0
+        for source, admitted in prepared:
+            self._receive(source, admitted)
+            self._drain()
+            events += admitted.records
+        spent = {stage: at - before.get(stage, 0.0) for stage, at in self._watch.seconds.items()}
+        passed = self.partition.watermark - max(start_ms, 0) if start_ms > 0 else 0
+        return Measured(
+            events,
+            spent,
+            passed // self._base_ms,
+            self._reports - reports,
+            len(self.partition.state.customers),
+        )
