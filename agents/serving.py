@@ -43,6 +43,7 @@ class Serving:
         channels: Sequence[str],
         metrics: Sequence[Exported],
         tail: Tail,
+        currency: str = "",
     ) -> None:
         """``windows``: names with the hop in milliseconds. ``segments``: dimension -> values."""
         self.board = Board(name for name, _ in windows)
@@ -57,6 +58,7 @@ class Serving:
         self._segments = segments
         self._channels = tuple(channels)
         self._tail = tail
+        self._currency = currency
         self._decoder = msgspec.json.Decoder(PublishedResult)
         self._shown_at_ms: dict[str, tuple[int, int]] = {}
 
@@ -140,6 +142,7 @@ class Serving:
                 for name in self.board.names
             ],
             "segments": {name: [*values] for name, values in self._segments.items()},
+            "currency": self._currency,
             "channels": [*self._channels],
             "metrics": [
                 {

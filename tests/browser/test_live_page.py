@@ -67,7 +67,7 @@ def exported() -> list[Exported]:
     """The declarations that the page needs."""
     groups = (
         ("Counts", COUNTS, "customers"),
-        ("Money", MONEY, "money"),
+        ("Money", MONEY, "currency"),
         ("Ratios", PROPORTIONS, "ratio"),
         ("Means", MEANS, ""),
         ("Times", SECONDS, "seconds"),
@@ -168,6 +168,7 @@ def filled(ends: int = 70) -> Serving:
         channels=("email",),
         metrics=exported(),
         tail=QuietTail(),
+        currency="EUR",
     )
     for window, hop_ms in WINDOWS:
         now = int(time.time() * 1000) // hop_ms * hop_ms

@@ -1,0 +1,48 @@
+"""How each metric is exported, made from its one declaration in `streams.metrics`."""
+
+from __future__ import annotations
+
+from agents.collector import Exported
+from streams.config import CoreConfig
+from streams.metrics import METRICS, Kind, Metric
+
+_GROUPS_BEGIN = {
+    "page_views": "Sessions and conversion",
+    "orders": "Purchases",
+    "active_customers": "Return frequency",
+    "base_customers": "Retention and churn",
+}
+"""The first metric of each group, in the order of declaration: headings of the live page."""
+
+
+def exported_metrics() -> list[Exported]:
+    """All metrics, in the order of declaration."""
+    group, found = "", []
+    for metric in METRICS:
+        group = _GROUPS_BEGIN.get(metric.name, group)
+        found.append(
+            Exported(
+                name=metric.name,
+                help=metric.help,
+                unit=metric.unit.value,
+                group=group,
+                dimensions=("channel",) if metric.by_channel else (),
+                has_parts=metric.kind is Kind.RATIO,
+                has_interval=metric.is_proportion,
+            )
+        )
+    return found
+
+
+def number_of_series(config: CoreConfig) -> int:
+    """How many business series `/metrics` has at most: fixed by the configuration alone."""
+    columns, customers = len(config.segments.columns()), config.segments.customer_columns
+    a_window = sum(
+        _samples(metric) * (columns if metric.by_channel else customers) for metric in METRICS
+    )
+    return len(config.windows.windows) * (a_window + 1)
+
+
+def _samples(metric: Metric) -> int:
+    """The value, numerator and denominator of a ratio, both ends of an interval."""
+    return 1 + (2 if metric.kind is Kind.RATIO else 0) + (2 if metric.is_proportion else 0)

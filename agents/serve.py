@@ -1,0 +1,91 @@
+"""The process of `heartline serve`: read the results topic, answer HTTP, until a signal.
+
+Stateless: whatever it shows it has read from the results topic since its start. It is ready
+(`/readyz`) when it has read that topic to its end. Exit status 0 after SIGTERM or Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+
+from aiohttp import web
+
+from agents.exported import exported_metrics, number_of_series
+from agents.failures import CommandFailed, Unusable
+from agents.kafka_client import client_arguments
+from agents.results_api import create_web
+from agents.results_reader import TopicTail
+from agents.serving import Serving
+from agents.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOOKBACK_HOPS = 3
+MIN_LOOKBACK_MS = 3_600_000
+
+
+def create_serving(settings: Settings) -> Serving:
+    """Wire the board to the results topic. Raises `Unusable` above the budget of series."""
+    config = settings.core()
+    series = number_of_series(config)
+    if series > settings.serve.series_budget:
+        raise Unusable(
+            f"this configuration makes {series:,} series on /metrics, above [serve] series_budget "
+            f"= {settings.serve.series_budget:,}: report fewer segments or windows, or raise it"
+        )
+    windows = tuple((str(window), window.hop_ms) for window in config.windows.windows)
+    columns = config.segments.columns()
+    segments: dict[str, tuple[str, ...]] = {}
+    for name in config.segments.reported:
+        segments[name] = tuple(one.segment[name] for one in columns if name in one.segment)
+    longest_hop_ms = max(hop_ms for _, hop_ms in windows)
+    return Serving(
+        windows=windows,
+        segments=segments,
+        channels=config.segments.channel.all,
+        metrics=exported_metrics(),
+        currency=settings.currencies.reporting,
+        tail=TopicTail(
+            settings.topics().results,
+            client_arguments(settings),
+            lookback_ms=max(LOOKBACK_HOPS * longest_hop_ms, MIN_LOOKBACK_MS),
+        ),
+    )
+
+
+async def serve(settings: Settings, serving: Serving) -> None:
+    """Answer until SIGTERM or SIGINT. Raises `CommandFailed` if the port is taken."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    runner = web.AppRunner(create_web(serving), access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    host, port = settings.serve.host, settings.serve.port
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise CommandFailed(
+            f"can't listen on {host}:{port} ({error.strerror or error}): "
+            "choose another port with --port or [serve] port"
+        ) from None
+    log.info("live page, /metrics and API: http://%s:%s/", host, runner.addresses[0][1])
+    reading = asyncio.create_task(serving.follow(), name="results")
+    reading.add_done_callback(lambda _task: ended.set())
+    # The many small objects of the history live long: the collector need not walk them so often.
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        await ended.wait()
+        if reading.done():
+            reading.result()
+    finally:
+        serving.is_ending = True
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        await runner.cleanup()
