@@ -5,8 +5,9 @@ step; nothing in it is shared with the engine.
 
 Rules:
 - A topic-partition's watermark is the highest min(event time, record timestamp) seen, minus the bound; a
-  control record sets it to its `until` if that is later. The partition's watermark W is the minimum over the
-  topic-partitions that are not idle and never goes back. W moves record by record, in arrival order.
+  control record sets it to min(its `until`, record timestamp) if that is later. The partition's watermark W is the
+  minimum over the topic-partitions that are not idle and never goes back; when all are idle, the maximum. W moves
+  record by record, in arrival order.
 - A dead record counts as dead and moves nothing.
 - A record with time < W at its arrival is late: too late if W - time exceeds the allowed lateness, else it is
   folded there and then, after everything that waits with time < W.
@@ -116,7 +117,7 @@ class Rules:
         self._idle.discard(source)
         if arrival.is_control:
             judged.fate = Fate.CONTROL
-            self._raise_top(source, milliseconds(arrival.event["until"]))
+            self._raise_top(source, min(milliseconds(arrival.event["until"]), arrival.record_ms))
             self._advance()
             return
         time = time_of(arrival)
@@ -138,9 +139,9 @@ class Rules:
 
     def _advance(self) -> None:
         live = [source for source in range(SOURCES) if source not in self._idle]
-        if not live or any(source not in self._tops for source in live):
+        if any(source not in self._tops for source in live) or not self._tops:
             return
-        lowest = min(self._tops[source] for source in live)
+        lowest = min((self._tops[source] for source in live), default=max(self._tops.values()))
         self.watermark = lowest if self.watermark is None else max(self.watermark, lowest)
         ready = [judged for judged in self._waiting if time_of(judged.arrival) < self.watermark]
         self._waiting = [

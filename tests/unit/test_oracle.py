@@ -260,13 +260,13 @@ def test_the_last_sixteen_ids_are_remembered(others: int, fate: str) -> None:
         *(arrival(10 + number) for number in range(others)),
         arrival(100, "x"),
     ]
-    end = Arrival(0, 0, 0, {"type": "time_passed", "until": T0 + MINUTE})
+    end = Arrival(0, 0, T0 + MINUTE, {"type": "time_passed", "until": T0 + MINUTE})
     assert fates(ALONE, *steps, end)[-2:] == [fate, "control"]
 
 
 @pytest.mark.parametrize("off, fate", [(0, "duplicate"), (1, "folded")])
 def test_ids_are_forgotten_after_a_day_of_silence(off: int, fate: str) -> None:
-    end = Arrival(0, 0, 0, {"type": "time_passed", "until": T0 + 3 * DAY_MS})
+    end = Arrival(0, 0, T0 + 3 * DAY_MS, {"type": "time_passed", "until": T0 + 3 * DAY_MS})
     steps = (arrival(0, "x"), arrival(DAY_MS + off, "x"), end)
     assert fates(ALONE, *steps) == ["folded", fate, "control"]
 
