@@ -30,14 +30,19 @@ Progress = Callable[[int], None]
 
 
 def size_of(paths: tuple[str, ...]) -> int | None:
-    """Bytes of all files on disk together; None with standard input among them."""
-    if STANDARD in paths:
-        return None
+    """Bytes of all files on disk together; None with standard input among them.
+
+    Raises `Unusable` for a file that isn't there.
+    """
     total = 0
     for path in paths:
+        if path == STANDARD:
+            continue
         with _named(path):
+            if Path(path).is_dir():
+                raise Unusable(f"{path}: is a directory; name the files in it")
             total += Path(path).stat().st_size
-    return total
+    return None if STANDARD in paths else total
 
 
 def read_lines(paths: tuple[str, ...], progress: Progress | None = None) -> Iterator[bytes]:

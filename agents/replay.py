@@ -71,6 +71,7 @@ class Router:
 
     def __init__(self) -> None:
         self.unroutable: Counter[str] = Counter()
+        self.routed = 0
         self._line = 0
         self._before_ms = EARLIEST_MS
 
@@ -94,6 +95,7 @@ class Router:
             self.unroutable["bad_customer_id"] += 1
             return None
         at_ms = self._milliseconds(when)
+        self.routed += 1
         return Routed(at_ms, source, self._line, customer.encode(), line)
 
     def _loosely(self, line: bytes) -> tuple[str, str] | None:
