@@ -82,7 +82,11 @@ pace (10,000 of them make about 0.2 events a second). The same --seed and --star
     show_default=True,
     help="Event time against the clock; 0 = as fast as Kafka takes it.",
 )
-@click.option("--flat", is_flag=True, help="No daily and weekly shape.")
+@click.option(
+    "--shape/--flat",
+    default=None,
+    help="Busy evenings and weekends, quiet nights. Default: --flat in a live run, else --shape.",
+)
 @click.option(
     "--late",
     type=click.FloatRange(0, 0.5),
@@ -154,7 +158,7 @@ def _configuration(options: dict[str, Any], now_ms: int) -> Configuration:
         max_records=events,
         customers=customers,
         tempo=1.0 if rate is None else tempo_for(rate, customers, disturbed_share=disturbed),
-        flat=options["flat"],
+        flat=live if options["shape"] is None else not options["shape"],
         scenario=_scenario(options, start_ms),
         late_share=options["late"],
         duplicate_share=options["duplicates"],

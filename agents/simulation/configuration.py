@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agents.simulation.personas import DWELL_MS, PERSONAS, Persona
+from agents.simulation.personas import DWELL_MS, DWELL_PART, PERSONAS, Persona
 from agents.simulation.scenario import Scenario
 
 DEFAULT_CUSTOMERS = 10_000
 MAX_DEFAULT_CUSTOMERS = 200_000
+WARM_UP_RECORDS = 30_000
+"""More is never generated only to be thrown away."""
 COMFORTABLE_INTERVAL_MS = 600_000
 """With a rate but no number of customers, there are so many that each comes about every ten
 minutes.
@@ -45,6 +47,15 @@ class Configuration:
         """Records a second of event time, on average over a week."""
         disturbed = self.duplicate_share + self.malformed_share
         return _rate_at(self.tempo, self.customers) * (1 + disturbed)
+
+    def warm_up_ms(self) -> int:
+        """How long before the start life begins, so that the start finds people in mid-visit."""
+        longest_ms = (
+            max(persona.visit_interval_ms for persona in PERSONAS) / self.tempo / DWELL_PART
+        )
+        return int(
+            min(8 * min(DWELL_MS, longest_ms), 1000 * WARM_UP_RECORDS / self.expected_rate())
+        )
 
 
 def customers_for(rate: float | None) -> int:
@@ -89,7 +100,7 @@ def _rate_at(tempo: float, customers: int) -> float:
     for persona in PERSONAS:
         interval_ms = persona.visit_interval_ms / tempo
         views = 1 + (1 - persona.bounce) * (1 + persona.further_pages)
-        visit_ms = (views - 1) * min(DWELL_MS, interval_ms / 20)
+        visit_ms = (views - 1) * min(DWELL_MS, interval_ms / DWELL_PART)
         total += persona.share * events_per_visit(persona) / (interval_ms + visit_ms)
     return customers * total * 1000
 

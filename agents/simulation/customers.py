@@ -9,6 +9,7 @@ from agents.simulation.personas import (
     CHANNEL_WEIGHTS,
     CHANNELS,
     DWELL_MS,
+    DWELL_PART,
     OTHER_PERSONA,
     OTHER_SHARE,
     PERSONAS,
@@ -67,7 +68,7 @@ class Customer:
         tempo = configuration.tempo
         own = random.gammavariate(2.0, 0.475) + 0.05
         self.interval_ms = self.persona.visit_interval_ms / tempo / own
-        self.dwell_ms = min(float(DWELL_MS), self.persona.visit_interval_ms / tempo / 20)
+        self.dwell_ms = min(float(DWELL_MS), self.persona.visit_interval_ms / tempo / DWELL_PART)
         ends_ms = born_ms + int(random.expovariate(tempo / self.persona.lifetime_ms))
         self.ends_ms = configuration.scenario.end_of_life(random, born_ms=born_ms, ends_ms=ends_ms)
         self.subscribed = False

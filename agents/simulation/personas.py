@@ -82,6 +82,8 @@ PAGES = ("/", "/new", "/search", "/product", "/product", "/product", "/cart", "/
 DEVICES = ("mobile", "mobile", "desktop", "tablet")
 DWELL_MS = 40_000
 """Mean time on a page."""
+DWELL_PART = 60
+"""A fast life shortens it: never more than this part of the interval between visits."""
 MAX_DWELL_MS = 25 * 60_000
 """Never as long as the session gap: a simulated session is one session to the engine."""
 RENEWAL_MS = 30 * DAY_MS

@@ -105,6 +105,8 @@ class World:
             self._live_until(slice_end_ms, happenings)
             for happening in happenings.take_until(number):
                 at_ms = happening.at_ms
+                if at_ms < start_ms:
+                    continue
                 if (end_ms is not None and at_ms >= end_ms) or (left is not None and left <= 0):
                     break
                 self.truth.count(happening)
@@ -162,7 +164,7 @@ class World:
         return max(MIN_SLICE_MS, min(MAX_SLICE_MS, int(RECORDS_A_SLICE * 1000 / per_second)))
 
     def _populate(self) -> None:
-        start_ms = self._configuration.start_ms
+        start_ms = self._configuration.start_ms - self._configuration.warm_up_ms()
         for _ in range(self._configuration.customers):
             customer = self._bear(start_ms, newborn=False)
             wait_ms = self._random.random() * customer.interval_ms
