@@ -15,7 +15,7 @@ from agents.simulation.scenario import Scenario
 
 DEFAULT_CUSTOMERS = 10_000
 MAX_DEFAULT_CUSTOMERS = 200_000
-WARM_UP_RECORDS = 30_000
+WARM_UP_RECORDS = 100_000
 """More is never generated only to be thrown away."""
 COMFORTABLE_INTERVAL_MS = 600_000
 """With a rate but no number of customers, there are so many that each comes about every ten
