@@ -1,0 +1,329 @@
+"""Partials of all partitions in, global results out. No I/O, no clock.
+
+Every count is a sum over partitions (co-partitioning puts all of a customer into one), so a global window is the
+sum of the partitions' windows at the same boundary.
+
+- Of one partition and window the partial with the highest (epoch, revision) speaks, from its own ``end_ms`` on: it replaces
+  whatever an older one said of that boundary and the later ones. A new epoch reports its past again.
+- A boundary is *whole* when every partition has reached it; boundaries are published in order, whole.
+- A partition that was never read from (untouched) counts as zero only on its word given at least ``hold_ms`` after the
+  boundary was first due: data that is on its way to it may otherwise be missed.
+- In live operation a boundary that is not whole after ``timeout_ms`` is published with ``missing_partitions`` > 0, once; when
+  it becomes whole it is published again.
+- What changes after it was published is published again under the same ``result_id`` with a higher ``revision``, as
+  long as the boundary is remembered. What has not changed is never published twice.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+from xxhash import xxh3_64_intdigest
+
+from schemas.records import Partial, PublishedResult, Result
+from streams.config import CoreConfig
+from streams.metrics import WindowTotals, results_of
+from streams.moments import to_text
+from streams.quantiles import BINS
+from streams.segments import Integers
+from streams.windows import MINUTE_MS, Window
+
+REMEMBERED_BOUNDARIES = 64
+"""So many published boundaries of a window may still be corrected."""
+KNOWN_BOUNDARIES = 20_000
+"""So many boundaries of a window are known by their revision and digest."""
+NOWHERE = -(1 << 62)
+
+
+class _Segment(msgspec.Struct):
+    """What one partition holds in ``[end_ms, through_ms]``."""
+
+    end_ms: int
+    through_ms: int
+    sums: Integers
+    durations: list[int]
+    observed_from_ms: int | None
+    watermark_ms: int
+    is_replay: bool
+    is_untouched: bool
+
+
+class _Published(msgspec.Struct):
+    """The newest revision of a boundary that is out."""
+
+    revision: int
+    missing: int
+    digest: int
+    count: int
+
+
+class _Track:
+    """One partition's word on one window: segments in order, without overlap."""
+
+    __slots__ = ("announced_ms", "order", "segments")
+
+    def __init__(self) -> None:
+        self.order = (-1, -1)
+        self.segments: list[_Segment] = []
+        self.announced_ms: int | None = None
+        """When the partition last said that it is untouched; None when it isn't, -1 when just now."""
+
+    def add(self, partial: Partial, hop_ms: int) -> bool:
+        """Take a partial; returns whether it is news."""
+        order = (partial.epoch, partial.revision)
+        if order <= self.order:
+            return False
+        self.order = order
+        self.announced_ms = -1 if partial.is_untouched else None
+        segments = self.segments
+        while segments and segments[-1].end_ms >= partial.end_ms:
+            segments.pop()
+        if segments:
+            segments[-1].through_ms = min(segments[-1].through_ms, partial.end_ms - hop_ms)
+        segments.append(
+            _Segment(
+                partial.end_ms,
+                partial.valid_through_ms,
+                np.array(partial.sums, np.int64),
+                partial.durations,
+                partial.observed_from_ms,
+                partial.watermark_ms,
+                partial.is_replay,
+                partial.is_untouched,
+            )
+        )
+        return True
+
+    @property
+    def reached_ms(self) -> int:
+        """The last boundary this partition speaks of."""
+        return self.segments[-1].through_ms if self.segments else NOWHERE
+
+    def at(self, end_ms: int) -> _Segment | None:
+        """The segment that holds at a boundary."""
+        place = bisect_right(self.segments, end_ms, key=lambda s: s.end_ms) - 1
+        if place < 0 or self.segments[place].through_ms < end_ms:
+            return None
+        return self.segments[place]
+
+    def forget_before(self, end_ms: int) -> None:
+        """Drop segments that ended before a boundary."""
+        segments = self.segments
+        while len(segments) > 1 and segments[0].through_ms < end_ms:
+            del segments[0]
+
+
+class _Window:
+    """All partitions' words on one window, and what was published of it."""
+
+    def __init__(self, window: Window, partitions: int) -> None:
+        self.window = window
+        self.size_ms = window.size_ms
+        self.hop_ms = window.hop_ms
+        self.tracks = [_Track() for _ in range(partitions)]
+        self.pending: dict[int, int | None] = {}
+        """Boundaries that are due, and when each was first seen to be."""
+        self.known: dict[int, _Published] = {}
+        self.recent: list[int] = []
+        """The last boundaries published here, ascending: those that may be corrected."""
+
+
+class RollUp:
+    """Adds the partials of all partitions to global results."""
+
+    def __init__(
+        self,
+        config: CoreConfig,
+        partitions: int,
+        *,
+        timeout_ms: int = MINUTE_MS,
+        hold_ms: int | None = None,
+    ) -> None:
+        """``hold_ms`` is by default the time after which an input is idle."""
+        self._config = config
+        self._partitions = partitions
+        self._timeout_ms = timeout_ms
+        self._hold_ms = config.idle_after_ms if hold_ms is None else hold_ms
+        self._columns = len(config.segments.columns())
+        self._fingerprint = config.fingerprint
+        self._windows = {
+            (window.size, window.hop): _Window(window, partitions)
+            for window in config.windows.windows
+        }
+        self.ignored = 0
+        """Partials of another configuration or of a partition that does not exist."""
+
+    def add(self, partial: Partial) -> None:
+        """Take a partial in; what follows from it comes with the next `due`."""
+        state = self._windows.get((partial.window, partial.hop))
+        if (
+            state is None
+            or partial.fingerprint != self._fingerprint
+            or not 0 <= partial.partition < self._partitions
+        ):
+            self.ignored += 1
+            return
+        if not state.tracks[partial.partition].add(partial, state.hop_ms):
+            return
+        if partial.end_ms > 0:
+            state.pending.setdefault(partial.end_ms, None)
+        for end_ms in state.recent[bisect_right(state.recent, partial.end_ms - 1) :]:
+            state.pending.setdefault(end_ms, None)
+
+    def note_published(self, result: PublishedResult) -> None:
+        """A result that stands on the results topic: on a takeover all of them are read first."""
+        state = self._windows.get((result.window, result.hop))
+        if state is None:
+            return
+        known = state.known.get(result.end_ms)
+        if known is None or result.revision > known.revision:
+            known = _Published(result.revision, result.missing_partitions, 0, 0)
+            state.known[result.end_ms] = known
+        if result.revision == known.revision:
+            known.digest = (known.digest + _digest_of(result)) & _MASK
+            known.count += 1
+
+    def due(self, now_ms: int) -> list[PublishedResult]:
+        """What can be published now, by window, boundary, metric; ``now_ms`` is the wall clock."""
+        found: list[PublishedResult] = []
+        for state in self._windows.values():
+            for track in state.tracks:
+                if track.announced_ms == -1:
+                    track.announced_ms = now_ms
+            for end_ms, seen in state.pending.items():
+                if seen is None:
+                    state.pending[end_ms] = now_ms
+            found += self._due_of(state, now_ms)
+        return found
+
+    @property
+    def pending(self) -> int:
+        """How many boundaries wait for a partition."""
+        return sum(len(state.pending) for state in self._windows.values())
+
+    def _due_of(self, state: _Window, now_ms: int) -> Iterable[PublishedResult]:
+        if not state.pending:
+            return
+        reached = min(track.reached_ms for track in state.tracks)
+        for end_ms in sorted(state.pending):
+            due_ms = state.pending[end_ms]
+            first_seen = now_ms if due_ms is None else due_ms
+            segments = [track.at(end_ms) for track in state.tracks]
+            present = [segment for segment in segments if segment is not None]
+            is_whole = end_ms <= reached and len(present) == self._partitions
+            if is_whole and not self._is_confirmed(state, segments, first_seen):
+                break
+            if not is_whole:
+                if end_ms <= reached:
+                    # The past of some partition is forgotten: nothing can be said of this boundary any more.
+                    del state.pending[end_ms]
+                    continue
+                is_live = bool(present) and not any(s.is_replay for s in present)
+                if not is_live or now_ms - first_seen < self._timeout_ms or end_ms in state.known:
+                    break
+            if is_whole:
+                del state.pending[end_ms]
+            yield from self._publish(state, end_ms, present)
+        self._forget(state)
+
+    def _is_confirmed(
+        self, state: _Window, segments: list[_Segment | None], first_seen: int
+    ) -> bool:
+        """Whether every untouched partition has given its word long enough after the boundary was due."""
+        return all(
+            segment is None
+            or not segment.is_untouched
+            or (
+                track.announced_ms is not None
+                and track.announced_ms - first_seen >= self._hold_ms
+            )
+            for track, segment in zip(state.tracks, segments, strict=True)
+        )
+
+    def _publish(
+        self, state: _Window, end_ms: int, present: list[_Segment]
+    ) -> Iterable[PublishedResult]:
+        missing = self._partitions - len(present)
+        results = results_of(self._totals(state, end_ms, present), self._config)
+        digest = sum(_digest_of(result) for result in results) & _MASK
+        before = state.known.get(end_ms)
+        if before is not None and (before.missing, before.digest, before.count) == (
+            missing,
+            digest,
+            len(results),
+        ):
+            revision = before.revision
+        else:
+            revision = 1 if before is None else before.revision + 1
+            watermark = min((segment.watermark_ms for segment in present), default=NOWHERE)
+            for result in results:
+                yield _published(result, end_ms, revision, watermark, missing, len(results))
+        state.known[end_ms] = _Published(revision, missing, digest, len(results))
+        place = bisect_right(state.recent, end_ms)
+        if not place or state.recent[place - 1] != end_ms:
+            state.recent.insert(place, end_ms)
+
+    def _totals(self, state: _Window, end_ms: int, present: list[_Segment]) -> WindowTotals:
+        sums = np.sum([segment.sums for segment in present], axis=0, dtype=np.int64)
+        durations = np.zeros(self._columns * BINS, np.int64)
+        for segment in present:
+            if segment.durations:
+                triples = np.array(segment.durations, np.int64).reshape(-1, 3)
+                durations[triples[:, 0] * BINS + triples[:, 1]] += triples[:, 2]
+        observed = [s.observed_from_ms for s in present if s.observed_from_ms is not None]
+        return WindowTotals(
+            window=state.window.size,
+            hop=state.window.hop,
+            size_ms=state.size_ms,
+            end_ms=end_ms,
+            at=to_text(end_ms),
+            sums=sums,
+            durations=durations.reshape(self._columns, BINS),
+            observed_from_ms=min(observed, default=None),
+        )
+
+    def _forget(self, state: _Window) -> None:
+        """Bound what is remembered: boundaries that may be corrected, boundaries that are known."""
+        if len(state.recent) > REMEMBERED_BOUNDARIES:
+            del state.recent[:-REMEMBERED_BOUNDARIES]
+        if len(state.known) > 2 * KNOWN_BOUNDARIES:
+            for end_ms in sorted(state.known)[:-KNOWN_BOUNDARIES]:
+                del state.known[end_ms]
+        if state.recent:
+            oldest = min(state.recent[0], *state.pending) if state.pending else state.recent[0]
+            for track in state.tracks:
+                track.forget_before(oldest)
+
+
+_MASK = (1 << 64) - 1
+_FIELDS = Result.__struct_fields__
+
+
+def _digest_of(result: Result) -> int:
+    """A digest of the fields of DESIGN.md 6.1; over a boundary's results the digests add up in any order."""
+    return xxh3_64_intdigest(msgspec.msgpack.encode([getattr(result, name) for name in _FIELDS]))
+
+
+def _published(
+    result: Result, end_ms: int, revision: int, watermark_ms: int, missing: int, count: int
+) -> PublishedResult:
+    return PublishedResult(
+        **{name: getattr(result, name) for name in _FIELDS},
+        result_id=result_id(result, end_ms),
+        end_ms=end_ms,
+        revision=revision,
+        watermark_ms=watermark_ms,
+        missing_partitions=missing,
+        results_in_tick=count,
+    )
+
+
+def result_id(result: Result, end_ms: int) -> str:
+    """The name of a number: metric, window, hop, end, segment, dimensions."""
+    parts = [
+        f"{name}={value}" for name, value in (*result.segment.items(), *result.dimensions.items())
+    ]
+    return "|".join((result.metric, result.window, result.hop, str(end_ms), *parts))
