@@ -17,6 +17,7 @@ import asyncio
 import base64
 import hashlib
 import re
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -125,39 +126,58 @@ async def _status(request: web.Request) -> web.Response:
 
 
 async def _results(request: web.Request) -> web.Response:
-    serving, query = request.app[SERVING], request.query
+    query = request.query
     unknown = sorted(set(query) - _PARAMETERS)
     if unknown:
         _refuse(f"unknown parameter {unknown[0]!r}: allowed are {', '.join(sorted(_PARAMETERS))}")
-    windows = _chosen_windows(serving, query.getall("window", []))
-    metrics = query.getall("metric", [])
+    serving = request.app[SERVING]
+    return _json(
+        results_document(
+            serving,
+            windows=query.getall("window", []),
+            metrics=query.getall("metric", []),
+            segment=query.get("segment"),
+            dimension=query.get("dimension"),
+            history=_history_limit(query.get("history", "0"), serving.history_limit),
+        )
+    )
+
+
+def results_document(
+    serving: Serving,
+    *,
+    windows: Sequence[str] = (),
+    metrics: Collection[str] = (),
+    segment: str | None = None,
+    dimension: str | None = None,
+    history: int = 0,
+) -> dict[str, Any]:
+    """What `/api/v1/results` answers, from one snapshot. Raises HTTPBadRequest for unknown names."""
     for name in metrics:
         if name not in serving.metric_names:
             _refuse(f"unknown metric {name!r}; /api/v1/status lists them")
-    segment, dimension = query.get("segment"), query.get("dimension")
-    limit = _history_limit(query.get("history", "0"), serving.history_limit)
+    snapshot = serving.board.snapshot
+    chosen = _chosen_windows(serving, windows)
     found = [
         {
             **msgspec.structs.asdict(result),
-            **({"history": _history(window, series, limit)} if limit else {}),
+            **({"history": _history(window, series, history)} if history else {}),
         }
-        for window in windows
+        for window in chosen
         for series, result in window.results.items()
         if (not metrics or series.metric in metrics)
         and _matches(series.segment, segment, "everyone")
         and _matches(series.dimensions, dimension, "total")
     ]
-    return _json(
-        {
-            "version": serving.board.snapshot.version,
-            "now_ms": serving.now_ms(),
-            "windows": [serving.describe(window) for window in windows],
-            "results": found,
-        }
-    )
+    return {
+        "version": snapshot.version,
+        "now_ms": serving.now_ms(),
+        "windows": [serving.describe(window) for window in chosen],
+        "results": found,
+    }
 
 
-def _chosen_windows(serving: Serving, names: list[str]) -> list[WindowResults]:
+def _chosen_windows(serving: Serving, names: Sequence[str]) -> list[WindowResults]:
     """The shown windows among ``names`` (``5m`` or ``5m/10s``); all when none is named."""
     configured = serving.board.names
     for name in names:
