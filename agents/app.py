@@ -1,11 +1,13 @@
-"""The one place where a worker is wired together: `create_app`. Nothing is connected or started here.
+"""The one place where a worker is wired together: `create_app`. Nothing is connected or started
+here.
 
-The Faust app is the shell around the engine: it joins the group, fetches, and calls the agents. The agents'
-bodies hand each batch to the engine; all rules of ownership are in `agents.engine`.
+The Faust app is the shell around the engine: it joins the group, fetches, and calls the agents. The
+agents' bodies hand each batch to the engine; all rules of ownership are in `agents.engine`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
 import uuid
@@ -16,7 +18,7 @@ from typing import Any
 import faust
 
 from agents import transport
-from agents.engine import Engine
+from agents.engine import Engine, EngineFailed
 from agents.kafka_client import client_arguments, ssl_context
 from agents.ownership import Ownership
 from agents.partitioners import hash_of
@@ -34,6 +36,7 @@ EMBEDDED_SESSION_MS = 6_000
 class HeartlineApp(faust.App):
     """A Faust app whose transport asks ``intake`` what to read."""
 
+    logger = logging.getLogger("faust.heartline")
     intake: transport.Intake
 
 
@@ -175,5 +178,11 @@ async def _guarded(engine: Engine, work: Any) -> None:
     """Faust only logs what a signal handler raises; here every error ends the worker."""
     try:
         await work
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Not ours: aiokafka's clients let one of their own tasks' cancellations out.
+        engine.fail(EngineFailed("a Kafka client gave up in the middle of its work"))
     except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be committed after it
         engine.fail(error)

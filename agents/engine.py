@@ -2,16 +2,18 @@
 
 Who owns what, and for how long:
 - `Owned` is one partition of ours: its state, its claim, what it has still to send. It lives from a
-  takeover until another worker has claimed the partition, or until a takeover in which it isn't ours.
-  It is kept over a rebalance only if nobody claimed it in between; else it starts again from the input.
-- A *tenure* is the time from a completed takeover to the next revocation. Its token is on every batch that
-  is fetched in it; a batch of another tenure is dropped, because its records will be read again.
-- Nothing but `Engine` moves the gate. Nothing but `checkpoint` and the proof of membership commits offsets
-  of the inputs.
+  takeover until another worker has claimed the partition, or until a takeover in which it isn't
+  ours. It is kept over a rebalance only if nobody claimed it in between; else it starts again from
+  the input.
+- A *tenure* is the time from a completed takeover to the next revocation. Its token is on every
+batch that is fetched in it; a batch of another tenure is dropped, because its records will be read
+again.
+- Nothing but `Engine` moves the gate. Nothing but `checkpoint` and the proof of membership commits
+offsets of the inputs.
 
-Any error that leaves a record's fate unknown (a failed send, lost records, a refused commit, a fault of ours) goes to
-`fail`: the worker takes in nothing more, commits nothing more and ends with exit status 1. The next start
-finds what was there before.
+Any error that leaves a record's fate unknown (a failed send, lost records, a refused commit, a
+fault of ours) goes to `fail`: the worker takes in nothing more, commits nothing more and ends with
+exit status 1. The next start finds what was there before.
 """
 
 from __future__ import annotations
@@ -23,20 +25,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import msgspec
 from faust.types import TP
 
 from agents.outbox import Outbox
 from agents.ownership import Claim, Ownership
-from agents.publisher import Publisher
+from agents.partials import Reporter
+from agents.publisher import Outgoing, Publisher
 from agents.rejects import dead_letter, late_record
 from agents.settings import Settings
+from agents.stages import Stages
 from agents.transport import Batch, Consumer, Gate
 from schemas.decode import Decoder
 from schemas.topics import Source
-from streams.admission import Admission
+from streams.admission import OFFSET_MASK, Admission, Admitted
 from streams.partition import Account, Partition
 
 log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
 
 
 class EngineFailed(Exception):
@@ -55,14 +61,32 @@ class RollUpSeat(Protocol):
 class Owned:
     """One partition of ours."""
 
-    def __init__(self, number: int, claim: Claim, state: Partition, admission: Admission) -> None:
+    def __init__(
+        self,
+        number: int,
+        claim: Claim,
+        state: Partition,
+        admission: Admission,
+        stages: Stages,
+    ) -> None:
         self.number = number
         self.claim = claim
         self.state = state
-        self.admission = admission
+        self.reporter = Reporter(state.config, number)
+        self.admit = stages.timed("decode", admission.admit)
+        self.receive = stages.timed("merge", state.receive)
+        self.tick = stages.timed("merge", state.tick)
+        self.report = stages.timed("report", self._report)
+        timeline = state.state.timeline
+        state.state.fold = stages.timed("fold", state.state.fold)  # type: ignore[method-assign]
+        timeline.advance = stages.timed("close", timeline.advance)  # type: ignore[method-assign]
         self.first_offset: dict[Source, int] = dict.fromkeys(Source, 0)
         self.moved_at: dict[Source, float] = dict.fromkeys(Source, time.monotonic())
         self.counted: dict[Source, Account] = {}
+
+    def _report(self) -> list[Outgoing]:
+        partials = self.reporter.partials(self.state.drain(), epoch=self.claim.epoch)
+        return [Outgoing(partial.key, _encode(partial)) for partial in partials]
 
     def next_offset(self, source: Source) -> int:
         """Where to read ``source`` from: what retention has removed can't be due."""
@@ -96,11 +120,11 @@ class Engine:
         self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self.on_dropped: Callable[[Owned], None] = lambda _owned: None
-        self.seconds: Counter[str] = Counter()
+        self.stages = Stages()
         self.dead: Counter[tuple[str, str]] = Counter()
         self.dropped_batches = 0
         self.rollup = rollup
-        self.outbox = Outbox(self.topics.partials, publisher)
+        self.outbox = Outbox(publisher)
         self._settings = settings
         self._publisher = publisher
         self._ownership = ownership
@@ -115,6 +139,7 @@ class Engine:
     async def take_over(self, consumer: Consumer, generation: int) -> None:
         """Own what the group has assigned to us. Awaited before any seek and before any fetch."""
         self._consumer = consumer
+        log.debug("takeover in generation %s", generation)
         assigned = {TP(tp.topic, tp.partition) for tp in consumer.assignment()}
         mine = {tp.partition for tp in assigned if tp.topic in self.sources}
         async with self._busy:
@@ -148,8 +173,11 @@ class Engine:
                 self.has_rollup = True
             else:
                 self._release_rollup()
-            if consumer.app.consumer_generation_id == generation:
-                self._begin(generation, sorted(mine), sorted(fresh))
+            now = consumer.app.consumer_generation_id
+            if now != generation:
+                log.info("takeover given up: generation %s came after %s", now, generation)
+                return
+            self._begin(generation, sorted(mine), sorted(fresh))
 
     def _begin(self, generation: int, mine: list[int], fresh: list[int]) -> None:
         self.tenure = f"{generation}"
@@ -165,7 +193,9 @@ class Engine:
         )
 
     async def revoke(self) -> None:
-        """The tenure ends here: nothing more is read; what is in memory stays until the next takeover."""
+        """The tenure ends here: nothing more is read; what is in memory stays until the next
+        takeover.
+        """
         self.gate.close()
         await self.checkpoint()
         self.tenure = None
@@ -182,7 +212,7 @@ class Engine:
             partitions=self._settings.kafka.partitions,
             partition_of=self._partition_of,
         )
-        return Owned(number, claim, Partition(self.config), admission)
+        return Owned(number, claim, Partition(self.config), admission, self.stages)
 
     def _recover(self, partition: int, key: bytes, value: bytes | None) -> None:
         """A valid record of the state topic that is no claim: none is written yet."""
@@ -257,19 +287,13 @@ class Engine:
         due = owned.next_offset(source)
         if batch.follows > due:
             raise EngineFailed(f"{batch!r} follows offset {batch.follows}, but {due} is due")
-        clock = time.perf_counter
-        started = clock()
-        admitted = owned.admission.admit(source, batch.records, due)
-        decoded = clock()
-        too_late = owned.state.receive(source, admitted)
-        folded = clock()
-        self.seconds["decode"] += decoded - started
-        self.seconds["fold"] += folded - decoded
+        admitted = owned.admit(source, batch.records, known=owned.state.state.customers, start=due)
+        too_late = owned.receive(source, admitted)
         owned.moved_at[source] = time.monotonic()
         self._hold(owned)
         self.collect(owned)
         if admitted.dead or too_late:
-            await self._send_refused(batch, admitted.dead, too_late, owned)
+            self._refuse(batch, admitted, too_late, owned)
         await self.outbox.room()
 
     def _hold(self, owned: Owned) -> None:
@@ -284,35 +308,23 @@ class Engine:
 
     def collect(self, owned: Owned) -> None:
         """Put what every passed hop boundary reports into the outbox."""
-        started = time.perf_counter()
-        for partial in owned.state.drain(partition=owned.number, epoch=owned.claim.epoch):
-            self.outbox.put(partial)
-        self.seconds["report"] += time.perf_counter() - started
+        for record in owned.report():
+            self.outbox.put(self.topics.partials, record)
 
-    async def _send_refused(
-        self,
-        batch: Batch,
-        dead: list[tuple[Any, Any, str]],
-        too_late: list[int],
-        owned: Owned,
+    def _refuse(
+        self, batch: Batch, admitted: Admitted[Any], too_late: list[int], owned: Owned
     ) -> None:
-        """Dead letters and late records, acknowledged before this batch counts as done."""
-        if dead:
-            for _, reason, _ in dead:
-                self.dead[batch.tp.topic, str(reason)] += 1
-            await self._publisher.publish(
-                self.topics.dead_letters, [dead_letter(batch.tp, *refused) for refused in dead]
-            )
+        """Dead letters and late records: acknowledged before the next checkpoint commits."""
+        for record, reason, detail in admitted.dead:
+            self.dead[batch.tp.topic, str(reason)] += 1
+            letter = dead_letter(batch.tp, record, reason, detail)
+            self.outbox.put(self.topics.dead_letters, letter)
         if too_late:
-            wanted = set(too_late)
-            await self._publisher.publish(
-                self.topics.late,
-                [
-                    late_record(batch.tp, record, owned.state.watermark)
-                    for record in batch.records
-                    if record.offset in wanted
-                ],
-            )
+            times = {arrival[1] & OFFSET_MASK: arrival[0] for arrival in admitted.arrivals}
+            records = {record.offset: record for record in batch.records}
+            for offset in too_late:
+                late = late_record(batch.tp, records[offset], times[offset], owned.state.watermark)
+                self.outbox.put(self.topics.late, late)
 
     # -- time -------------------------------------------------------------------------------------
 
@@ -334,13 +346,17 @@ class Engine:
     def _clock(self, owned: Owned, now_ms: int) -> None:
         for topic, source in self.sources.items():
             tp = TP(topic, owned.number)
-            owned.state.observe(source, self.is_at_high_water(tp, owned, source), now_ms)
-        owned.state.tick(now_ms)
+            owned.state.observe(
+                source, at_high_water=self.is_at_high_water(tp, owned, source), now_ms=now_ms
+            )
+        owned.tick(now_ms)
         self._hold(owned)
         self.collect(owned)
 
     def is_at_high_water(self, tp: TP, owned: Owned, source: Source) -> bool:
-        """Whether we stand at the end of this input: not because we hold it, not with work in flight."""
+        """Whether we stand at the end of this input: not because we hold it, not with work in
+        flight.
+        """
         if self._consumer is None or tp not in self.gate.open or tp in self.gate.held:
             return False
         stands = self._consumer.stands_at(tp)
@@ -358,8 +374,9 @@ class Engine:
     async def checkpoint(self) -> None:
         """Snapshot, send, commit: here without the first two, because nothing is durable yet.
 
-        The commit keeps the group's lag readable and proves that we still belong. Raises EngineFailed
-        when the group refuses it: it has moved on, so whatever we do from now on would be done twice.
+        The commit keeps the group's lag readable and proves that we still belong. Raises
+        EngineFailed when the group refuses it: it has moved on, so whatever we do from now on would
+        be done twice.
         """
         async with self._busy:
             if self.tenure is None or self.failure is not None or self._consumer is None:
@@ -372,6 +389,7 @@ class Engine:
             due = {tp: at for tp, at in offsets.items() if self._committed.get(tp) != at}
             if not due:
                 return
+            await self.outbox.flush()
             async with asyncio.timeout(self._settings.engine.deadline_ms / 1_000):
                 accepted = await self._consumer.commit_offsets(due)
             if not accepted:

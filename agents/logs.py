@@ -1,8 +1,9 @@
 """Logs: one line an event, on standard error, plain or as JSON, and never a payload.
 
-Faust's and aiokafka's error paths print whole messages. Their records therefore lose everything after the
-first line, are cut at 300 characters, and lose what looks like a byte string or a JSON object; tracebacks
-of these libraries show at level debug only. Our own messages name topics, partitions and offsets.
+Faust's and aiokafka's error paths print whole messages. Their records therefore lose everything
+after the first line, are cut at 300 characters, and lose what looks like a byte string or a JSON
+object; tracebacks of these libraries show at level debug only. Our own messages name topics,
+partitions and offsets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The operating endpoint of a worker: /metrics, /healthz, /readyz. Bound to 127.0.0.1 unless configured.
+"""The operating endpoint of a worker: /metrics, /healthz, /readyz. Bound to 127.0.0.1 unless
+configured.
 
-`/healthz` answers as long as the process lives; `/readyz` answers 200 only while it makes progress, else
-503 with the reasons as JSON. No event, customer or payload can be seen here.
+`/healthz` answers as long as the process lives; `/readyz` answers 200 only while it makes progress,
+else 503 with the reasons as JSON. No event, customer or payload can be seen here.
 """
 
 from __future__ import annotations

@@ -1,59 +1,71 @@
-"""Partials on their way to the partials topic.
+"""What the engine has to say to Kafka, on its way: partials, dead letters, late records.
 
-The engine puts them in without waiting; one task sends whatever has gathered. So the number of requests
-depends on how fast the broker answers, not on how many partitions report. The outbox is bounded: whoever
-feeds it waits in `room` while more than LIMIT partials are unsent.
+The engine puts records in without waiting; one task sends whatever has gathered. So the number of
+requests depends on how fast the broker answers, not on how many partitions report. The outbox is
+bounded: whoever feeds it waits in `room` while LIMIT records or more are unsent. `flush` is what a
+checkpoint waits for before it commits: everything put in before it is acknowledged then.
 """
 
 from __future__ import annotations
 
 import asyncio
-
-import msgspec
+from collections import Counter
 
 from agents.publisher import Outgoing, Publisher
-from schemas.records import Partial
 
 LIMIT = 4_000
 _AT_ONCE = 1_000
 
 
 class Outbox:
-    """Encoded partials, in the order in which they were reported."""
+    """Records by topic, those of one topic in the order in which they were put in."""
 
-    def __init__(self, topic: str, publisher: Publisher) -> None:
-        self._topic = topic
+    def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self._encode = msgspec.json.Encoder().encode
-        self._waiting: list[Outgoing] = []
+        self._waiting: dict[str, list[Outgoing]] = {}
+        self._unsent = 0
         self._filled = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
-        self.published = 0
+        self._sending = asyncio.Lock()
+        self.published: Counter[str] = Counter()
 
-    def put(self, partial: Partial) -> None:
-        """Take one partial to send."""
-        self._waiting.append(Outgoing(partial.key, self._encode(partial)))
+    def put(self, topic: str, record: Outgoing) -> None:
+        """Take one record to send."""
+        self._waiting.setdefault(topic, []).append(record)
+        self._unsent += 1
         self._filled.set()
-        if len(self._waiting) >= LIMIT:
+        if self._unsent >= LIMIT:
             self._has_room.clear()
 
     async def room(self) -> None:
         """Wait until there is room for more."""
         await self._has_room.wait()
 
-    async def send_waiting(self) -> None:
-        """Send what is there, acknowledged. Raises PublishFailed."""
-        while self._waiting:
-            run, self._waiting = self._waiting[:_AT_ONCE], self._waiting[_AT_ONCE:]
-            await self._publisher.publish(self._topic, run)
-            self.published += len(run)
-            if len(self._waiting) < LIMIT:
-                self._has_room.set()
-        self._filled.clear()
+    async def flush(self) -> None:
+        """Send everything that is here, and wait until all of it is acknowledged. Raises
+        PublishFailed.
+        """
+        async with self._sending:
+            while self._unsent:
+                batches = {topic: records[:_AT_ONCE] for topic, records in self._waiting.items()}
+                self._waiting = {
+                    topic: records[_AT_ONCE:]
+                    for topic, records in self._waiting.items()
+                    if len(records) > _AT_ONCE
+                }
+                async with asyncio.TaskGroup() as sends:
+                    for topic, records in batches.items():
+                        sends.create_task(self._publisher.publish(topic, records))
+                for topic, records in batches.items():
+                    self._unsent -= len(records)
+                    self.published[topic] += len(records)
+                if self._unsent < LIMIT:
+                    self._has_room.set()
+            self._filled.clear()
 
     async def run(self) -> None:
         """Send for as long as we live."""
         while True:
             await self._filled.wait()
-            await self.send_waiting()
+            await self.flush()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 
 from schemas.records import Partial
 from streams.config import CoreConfig
 from streams.partition import TickSums
 from streams.quantiles import BINS
+
+_WORD_EVERY_S = 1.0
 
 
 class Reporter:
@@ -17,11 +20,20 @@ class Reporter:
         self._windows = config.windows.windows
         self._fingerprint = config.fingerprint
         self._partition = partition
+        self._said_at: dict[int, float] = {}
         self.revision = 0
 
     def partials(self, reports: Iterable[TickSums], *, epoch: int) -> Iterator[Partial]:
-        """One partial a report, in the same order."""
+        """One partial a report, in the same order.
+
+        An untouched partition's word is passed on once a second: it must be fresh, not fresher.
+        """
         for report in reports:
+            if report.is_untouched:
+                now = time.monotonic()
+                if now - self._said_at.get(report.window, -_WORD_EVERY_S) < _WORD_EVERY_S:
+                    continue
+                self._said_at[report.window] = now
             self.revision += 1
             window = self._windows[report.window]
             yield Partial(

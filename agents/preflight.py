@@ -1,9 +1,11 @@
-"""What must hold before a worker joins the group. Every breach is one plain error that says what to do.
+"""What must hold before a worker joins the group. Every breach is one plain error that says what to
+do.
 
-- Faust's compiled stream iterator is there: the pure-Python one acknowledges events that it skipped.
+- Faust's compiled stream iterator is there: the pure-Python one acknowledges events that it
+skipped.
 - The broker answers; its flavour is known (`apache` or `embedded`).
-- Every topic exists; the four inputs and the state topic have `[kafka] partitions` partitions each, the
-  partials topic one. Otherwise a customer's events would not meet in one partition.
+- Every topic exists; the four inputs and the state topic have `[kafka] partitions` partitions each,
+the partials topic one. Otherwise a customer's events would not meet in one partition.
 """
 
 from __future__ import annotations

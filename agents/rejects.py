@@ -1,7 +1,8 @@
 """Records that did not become part of a number: dead letters and records later than allowed.
 
-Both are keyed by their origin (topic, partition, offset), so a record that is read twice leaves one letter
-under one key. The payload travels whole up to 64 KiB; a longer one is cut there and named by its hash.
+Both are keyed by their origin (topic, partition, offset), so a record that is read twice leaves one
+letter under one key. The payload travels whole up to 64 KiB; a longer one is cut there and named by
+its hash.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The roll-up agent: partials of all partitions in, global results out.
 
-One worker of the group has it at a time: whoever is assigned the one partition of the partials topic. It
-holds nothing durable. A takeover reads two things again:
-- the results topic, for the highest revision of each result that may still change, so that a correction
-  has a higher one than anything that is out;
+One worker of the group has it at a time: whoever is assigned the one partition of the partials
+topic. It holds nothing durable. A takeover reads two things again:
+- the results topic, for the highest revision of each result that may still change, so that a
+correction has a higher one than anything that is out;
 - the partials from the committed offset, before which none is needed any more.
-The committed offset carries, as its text, where in the results topic that reading has to begin. Both are
-committed only after the results that rest on them were acknowledged.
+The committed offset carries, as its text, where in the results topic that reading has to begin.
+Both are committed only after the results that rest on them were acknowledged.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class RollUpAgent:
         reader = aiokafka.AIOKafkaConsumer(**self._client, enable_auto_commit=False)
         await reader.start()
         try:
-            partitions = await reader.partitions_for_topic(self._results) or ()
+            partitions = reader.partitions_for_topic(self._results) or ()
             inputs = [TopicPartition(self._results, n) for n in partitions]
             reader.assign(inputs)
             await reader.seek_to_beginning(*inputs)

@@ -1,8 +1,9 @@
-"""The operating metrics of a worker, read from the engine when somebody asks: counting costs nothing
-per event.
+"""The operating metrics of a worker, read from the engine when somebody asks: counting costs
+nothing per event.
 
-A partition's account starts again when the partition is read again from the input. Counters here never
-fall: each is the sum of what the accounts of this process gained, also those of partitions that have left.
+A partition's account starts again when the partition is read again from the input. Counters here
+never fall: each is the sum of what the accounts of this process gained, also those of partitions
+that have left.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class WorkerCollector:
         )
         for number, owned in sorted(engine.owned.items()):
             at = owned.state.watermark
-            if at is not None and at > 0:
+            if at > 0:
                 watermark.add_metric([str(number)], at / 1_000)
         yield watermark
         yield GaugeMetricFamily(
@@ -131,10 +132,11 @@ class WorkerCollector:
         )
         spent = {
             "fetch": engine.gate.fetch_seconds,
-            "decode": engine.seconds["decode"],
-            "merge": engine.seconds["merge"],
-            "fold": engine.seconds["fold"],
-            "report": engine.seconds["report"],
+            "decode": engine.stages.seconds["decode"],
+            "merge": engine.stages.seconds["merge"],
+            "fold": engine.stages.seconds["fold"],
+            "close": engine.stages.seconds["close"],
+            "report": engine.stages.seconds["report"],
             "rollup": self._rollup.seconds,
             "publish": self._publisher.seconds,
         }
@@ -146,7 +148,7 @@ class WorkerCollector:
         yield CounterMetricFamily(
             "heartline_partials_published",
             "Partials acknowledged by the broker.",
-            self._engine.outbox.published,
+            self._engine.outbox.published[self._engine.topics.partials],
         )
         yield CounterMetricFamily(
             "heartline_results_published",

@@ -18,6 +18,7 @@ which loses and repeats events, has nothing to do.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -106,6 +107,8 @@ class Intake(Protocol):
 
 class Consumer(driver.Consumer):
     """Faust's aiokafka consumer with the gate in front of it."""
+
+    logger = logging.getLogger("faust.heartline")
 
     @property
     def _intake(self) -> Intake:

@@ -1,7 +1,8 @@
 """The process of a worker: start in order, end in order.
 
-Exit status 0 after SIGTERM or SIGINT; 1 after a failure, with one plain line on standard error that says
-why. A worker that can't stop within STOP_WITHIN_S ends itself: what it had not committed is read again.
+Exit status 0 after SIGTERM or SIGINT; 1 after a failure, with one plain line on standard error that
+says why. A worker that can't stop within STOP_WITHIN_S ends itself: what it had not committed is
+read again.
 """
 
 from __future__ import annotations
@@ -37,8 +38,12 @@ STOP_WITHIN_S = 20.0
 _GC_THRESHOLD = (200_000, 50, 50)
 
 
-class EngineService(mode.Service):  # type: ignore[misc]
-    """What runs beside Faust's own services: producer, operating endpoint, clock, checkpoints, outbox."""
+class EngineService(mode.Service):
+    """What runs beside Faust's own services: producer, operating endpoint, clock, checkpoints,
+    outbox.
+    """
+
+    logger = logging.getLogger("mode.heartline")
 
     def __init__(self, parts: WorkerParts, server: OperatingServer, **options: Any) -> None:
         super().__init__(**options)
@@ -71,7 +76,7 @@ class EngineService(mode.Service):  # type: ignore[misc]
         await asyncio.gather(*self._running, return_exceptions=True)
         if self._parts.engine.failure is None:
             try:
-                await self._parts.engine.outbox.send_waiting()
+                await self._parts.engine.outbox.flush()
             except Exception as error:  # noqa: BLE001 - an unsent partial is a failure like any other
                 self._parts.engine.fail(error)
         await self._parts.publisher.stop()
@@ -83,7 +88,7 @@ class EngineService(mode.Service):  # type: ignore[misc]
             self._parts.engine.fail(error)
 
 
-class _Process(faust.Worker):  # type: ignore[misc]
+class _Process(faust.Worker):
     """Faust's worker without its banner, spinner, process title and logging."""
 
     def _setproctitle(self, info: str, **_: Any) -> None:
@@ -95,7 +100,8 @@ class _Process(faust.Worker):  # type: ignore[misc]
 
 
 def run_worker(settings: Settings, *, summary: Path | None = None) -> int:
-    """Run until a signal or a failure; the exit status. Raises CommandFailed, SettingsError at the start.
+    """Run until a signal or a failure; the exit status. Raises CommandFailed, SettingsError at the
+    start.
 
     ``summary`` names a file that receives the accounts of DESIGN.md 2.2 as JSON at the end.
     """
@@ -161,8 +167,8 @@ def tell_account(engine: Engine, summary: Path | None = None) -> dict[str, Any]:
     found = {
         "accounts": accounts,
         "dead_letters": {f"{topic} {reason}": n for (topic, reason), n in engine.dead.items()},
-        "partials_published": engine.outbox.published,
-        "stage_seconds": {k: round(v, 3) for k, v in engine.seconds.items()},
+        "published": dict(engine.outbox.published),
+        "stage_seconds": {k: round(v, 3) for k, v in engine.stages.seconds.items()},
         "failure": None if engine.failure is None else str(engine.failure),
     }
     if summary is not None:
