@@ -19,6 +19,8 @@ def figure(metric: str, unit: str, value: float | None) -> str:
         return seconds(value)
     if unit == "currency":
         return f"{value:,.2f}"
+    if unit == "ratio":
+        return f"{value:,.2f}"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 

@@ -143,6 +143,15 @@ def _value(metric: str, unit: str, result: Document | None, colour: str) -> Text
     return Text(figure(metric, unit, result["value"]), style)
 
 
+def _short(metric: str, unit: str, result: Document | None) -> Text:
+    """A value where there is little room: ``…`` is warming up, a dash undefined."""
+    if result is not None and result["value"] is None and not result["complete"]:
+        return Text("…", "dim")
+    value = result["value"] if result else None
+    style = "dim" if value is None or (result and not result["complete"]) else ""
+    return Text(figure(metric, unit, value).rjust(9), style)
+
+
 def _interval(result: Document | None) -> Text:
     if result is None or result["low"] is None or result["high"] is None:
         return Text("")
@@ -192,8 +201,8 @@ def _windows(
     units: Mapping[str, str],
 ) -> Table:
     """One line for each configured window."""
-    table = Table(box=None, padding=(0, 2), header_style="dim", show_edge=False)
-    table.add_column("  window", no_wrap=True)
+    table = Table(box=None, padding=(0, 1), header_style="dim", show_edge=False)
+    table.add_column("  window  ", no_wrap=True)
     for _, title in COLUMNS:
         table.add_column(title, justify="right", no_wrap=True)
     for one in status["windows"]:
@@ -201,21 +210,26 @@ def _windows(
         cells: list[Text] = []
         for metric, _ in COLUMNS:
             result = found[name].get(metric) if name in windows else None
-            cells.append(_value(metric, units.get(metric, ""), result, "default"))
+            cells.append(_short(metric, units.get(metric, ""), result))
         table.add_row(Text(f"  {name}", "bold"), *cells)
     return table
 
 
-def account_table(rows: Sequence[tuple[str, Mapping[str, int]]], parts: Sequence[str]) -> Table:
-    """What became of every record, one row for each input and one for all."""
+def account_table(accounts: Mapping[str, Mapping[str, int]], parts: Sequence[str]) -> Table:
+    """What became of every record: one column for each input and one for all."""
     table = Table(title="What became of every record", title_justify="left", title_style="bold")
-    table.add_column("input")
+    table.add_column("")
+    for topic in accounts:
+        table.add_column(topic.rpartition(".")[2], justify="right")
+    table.add_column("all", justify="right", style="bold")
     for part in parts:
-        table.add_column(part.replace("_", " "), justify="right")
-    for name, account in rows:
-        table.add_row(name, *(f"{account[part]:,}" for part in parts))
-    table.add_section()
-    table.add_row(
-        "all", *(f"{sum(account[part] for _, account in rows):,}" for part in parts), style="bold"
-    )
+        counts = [account[part] for account in accounts.values()]
+        name = "of them late" if part == "late_counted" else part.replace("_", " ")
+        style = "bold" if part == "consumed" else "dim" if part == "late_counted" else None
+        table.add_row(
+            f"  {name}" if part == "late_counted" else name,
+            *(f"{count:,}" for count in (*counts, sum(counts))),
+            style=style,
+            end_section=part == "consumed",
+        )
     return table

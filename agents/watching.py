@@ -88,7 +88,7 @@ class TopicSource:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.create_task(self._serving.follow())  # noqa: RUF006 - it lives as long as the loop
+        self._loop.create_task(self._serving.follow())
         self._loop.run_forever()
 
     def look(self) -> tuple[Document, Document]:
