@@ -33,16 +33,17 @@ def differences(
 ) -> list[str]:
     """What the engine says otherwise, or not at all, of these metrics; empty when all agree."""
     names = set(metrics)
-    found: dict[Key, Result] = {}
+    found: dict[tuple[Key, str], Result] = {}
     wrong = []
     for result in results:
         if result.metric in names:
             key = key_of(result)
-            if key in found:
+            if (key, result.hop) in found:
                 wrong.append(f"{key}: given twice")
-            found[key] = result
-    wrong += [f"{key}: not given" for key in expected if key[0] in names and key not in found]
-    for key, result in found.items():
+            found[key, result.hop] = result
+    given = {key for key, _ in found}
+    wrong += [f"{key}: not given" for key in expected if key[0] in names and key not in given]
+    for (key, _), result in found.items():
         if key not in expected:
             wrong.append(f"{key}: not expected")
             continue

@@ -11,9 +11,12 @@ from typing import Any
 
 from schemas.decode import Decoder
 from schemas.money import Currencies
+from schemas.records import Result
 from schemas.topics import Source
 from streams.admission import Admission
 from streams.config import CoreConfig
+from streams.metrics import WindowTotals, dense_durations, results_of
+from streams.moments import to_text
 from streams.partition import Partition, TickSums
 from streams.segments import Segments, Values
 from streams.windows import Window, WindowSet
@@ -114,6 +117,42 @@ def run(shape: Shape, batches: Iterable[Sequence[Arrival]]) -> Run:
     for batch in batches:
         whole.feed(batch)
     return whole
+
+
+def results_at(
+    config: CoreConfig, runs: Sequence[Run], wanted: Iterable[tuple[int, int, int]]
+) -> list[Result]:
+    """The results of the partitions together at each (t, w, hop), as they first were reported."""
+    found: list[Result] = []
+    columns = len(config.segments.columns())
+    for t, w, hop in wanted:
+        window = window_of(w, hop)
+        number = config.windows.windows.index(window)
+        ticks = [tick_at(run.ticks, number, t) for run in runs]
+        observed = [tick.observed_from_ms for tick in ticks if tick.observed_from_ms is not None]
+        totals = WindowTotals(
+            window=window.size,
+            hop=window.hop,
+            size_ms=w,
+            end_ms=t,
+            at=to_text(t),
+            sums=sum((tick.sums for tick in ticks[1:]), ticks[0].sums),
+            durations=sum(
+                (dense_durations(tick.durations, columns) for tick in ticks[1:]),
+                dense_durations(ticks[0].durations, columns),
+            ),
+            observed_from_ms=min(observed, default=None),
+        )
+        found += results_of(totals, config)
+    return found
+
+
+def tick_at(ticks: Iterable[TickSums], window: int, t: int) -> TickSums:
+    """The first report that speaks of this window at t."""
+    for tick in ticks:
+        if tick.window == window and tick.end_ms <= t <= tick.valid_through_ms:
+            return tick
+    raise AssertionError(f"window {window} reports nothing at {to_text(t)}")
 
 
 def instants(shape: Shape, seed: int, each: int) -> list[tuple[int, int, int]]:

@@ -1,0 +1,49 @@
+"""Every metric of every window, held against whole-table SQL over what the rules say was folded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.oracle.generate import SHAPES, Shape, arrivals, batches, history
+from tests.oracle.metrics import METRICS, compute
+from tests.oracle.rules import Arrival, Rules
+from tests.property.comparison import differences
+from tests.property.engine_runs import config_of, instants, oracle_config_of, results_at, run
+
+pytestmark = pytest.mark.property
+
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller seed is no smaller stream
+seeds = st.integers(0, 10**9)
+
+
+def disagreements(shape: Shape, cut: Sequence[Sequence[Arrival]], seed: int) -> list[str]:
+    wanted = instants(shape, seed, each=12)
+    engine = run(shape, cut)
+    rules = Rules(out_of_orderness_ms=shape.bound_ms, lateness_ms=shape.lateness_ms)
+    judged = rules.run(one for batch in cut for one in batch)
+    expected = compute(judged, oracle_config_of(shape), [(t, w) for t, w, _ in wanted])
+    results = results_at(config_of(shape), [engine], wanted)
+    return differences(results, expected, metrics=METRICS)
+
+
+@shapes
+@settings(max_examples=4, phases=UNSHRUNK)
+@given(seed=seeds)
+def test_every_metric_is_what_the_oracle_says(shape: Shape, seed: int) -> None:
+    stream = arrivals(shape, history(shape, seed), seed)
+    assert disagreements(shape, batches(stream, seed, size=12), seed) == []
+
+
+@shapes
+@settings(max_examples=2, phases=UNSHRUNK)
+@given(seed=seeds)
+def test_every_metric_is_what_the_oracle_says_of_a_stream_without_late_records(
+    shape: Shape, seed: int
+) -> None:
+    stream = arrivals(shape.on_time(), history(shape, seed), seed)
+    assert disagreements(shape, batches(stream, seed, size=12), seed) == []
