@@ -165,7 +165,7 @@ def tile(name: str) -> Panel:
     return Panel(
         words(name),
         UNITS[metric.unit],
-        described([name]),
+        described([name], "Of the chosen window and segment; the area behind it is its course."),
         (Query(series(name), words(name)),),
         width=3,
         height=4,
