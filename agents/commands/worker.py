@@ -6,10 +6,20 @@ from pathlib import Path
 
 import click
 
+EPILOG = """\
+Examples:
 
-@click.command()
+\b
+  heartline worker
+  heartline worker --bootstrap kafka:9092 --port 6066
+  heartline worker --config heartline.toml --port 0
+"""
+
+
+@click.command(epilog=EPILOG)
 @click.option(
     "--config",
+    metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The configuration file; by default HEARTLINE_CONFIG, else heartline.toml.",
 )
