@@ -21,7 +21,7 @@ from agents import transport
 from agents.engine import Engine, EngineFailed
 from agents.kafka_client import client_arguments, ssl_context
 from agents.ownership import Ownership
-from agents.partitioners import hash_of
+from agents.partitioners import Partitions
 from agents.preflight import Flavour
 from agents.publisher import BATCH_BYTES, LINGER_MS, Publisher
 from agents.rollup import RollUpAgent
@@ -57,7 +57,7 @@ def create_app(settings: Settings, flavour: Flavour = "apache") -> WorkerParts:
     deadline_s = settings.engine.deadline_ms / 1_000
     publisher = Publisher(client, deadline_s=deadline_s, idempotent=flavour == "apache")
     rollup = RollUpAgent(settings, publisher, client)
-    hash_key = hash_of(settings.kafka.partitioner)
+    partition_of = Partitions(settings.kafka.partitioner, settings.kafka.partitions)
     engine = Engine(
         settings,
         publisher=publisher,
@@ -69,7 +69,7 @@ def create_app(settings: Settings, flavour: Flavour = "apache") -> WorkerParts:
             deadline_s=deadline_s,
         ),
         rollup=rollup,
-        partition_of=lambda key, partitions: hash_key(key) % partitions,
+        partition_of=lambda key, _partitions: partition_of(key),
     )
     app = HeartlineApp(settings.kafka.group, **_faust_settings(settings, flavour))
     app.intake = engine
@@ -88,7 +88,7 @@ def _faust_settings(settings: Settings, flavour: Flavour) -> dict[str, Any]:
         "broker_credentials": _credentials(settings),
         "broker_session_timeout": session_ms / 1_000,
         "broker_heartbeat_interval": 1.0,
-        "broker_max_poll_records": settings.engine.max_batch * 5,
+        "broker_max_poll_records": settings.engine.max_batch * 2,
         "consumer_auto_offset_reset": "earliest",
         "consumer_max_fetch_size": settings.engine.fetch_bytes,
         "stream_buffer_maxsize": settings.engine.buffered_batches,

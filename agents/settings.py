@@ -141,8 +141,8 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_ms: int = msgspec.field(name="deadline", default=30_000)
     session_timeout_ms: int = msgspec.field(name="session_timeout", default=6_000)
     max_batch: int = 2_000
-    buffered_batches: int = 16
-    fetch_bytes: int = 4_194_304
+    buffered_batches: int = 4
+    fetch_bytes: int = 1_048_576
     buffer_limit: int = 20_000
 
 

@@ -32,6 +32,7 @@ from faust.types import TP, ConsumerMessage
 SCHEME = "heartline"
 _LONGEST_POLL_S = 0.2
 _REST_S = 0.02
+"""A poll doesn't outlast this while inputs are held: they may be wanted again at any moment."""
 
 
 class Batch:
@@ -127,7 +128,8 @@ class Consumer(driver.Consumer):
         if not wanted:
             await self.sleep(_REST_S)
             return {}
-        fetched = await super()._getmany(wanted, min(timeout, _LONGEST_POLL_S))
+        longest_s = _REST_S if gate.held else _LONGEST_POLL_S
+        fetched = await super()._getmany(wanted, min(timeout, longest_s))
         delivered: dict[TP, Any] = {}
         for fetched_tp, records in fetched.items():
             tp = TP(fetched_tp.topic, fetched_tp.partition)
