@@ -77,7 +77,5 @@ def test_evaluate_and_kafka_give_the_same_results_byte_for_byte(
             )
             assert done.returncode == 0, done.stderr
             from_file = canonical(json.loads(done.stdout))
-            from_kafka = canonical(
-                installation.results(at_ms, windows, seconds=90), at=moment(at_ms)
-            )
+            from_kafka = canonical(installation.results(at_ms, windows, seconds=90))
             assert from_kafka == from_file

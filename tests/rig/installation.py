@@ -140,19 +140,20 @@ class Installation:
     ) -> list[Record]:
         """What the results topic says of the moment `at_ms`, in the fields of `evaluate`.
 
-        `windows` is what to wait for ("28d/1d"); the last of them must have come, and then nothing
+        `windows` is what to wait for ("28d/1d"); all of them must have come, whole, and then nothing
         more for `settle` seconds, before `seconds` are over. Of each result the highest revision
-        counts. A result that stands for a stretch of time (`valid_through_ms`) stands for `at_ms`
-        if that lies in it.
+        counts.
         """
-        found = AtMoment(at_ms, windows)
+        found = AtMoment(windows)
 
         def settled() -> bool:
             return found.is_whole() and time.monotonic() - found.changed_at > settle
 
+        # Of hundreds of thousands of results a few hundred are of this moment: only these are parsed.
+        marked = b'"end_ms":%d,' % at_ms
         for message in self.topics.read(self.topics.names.results, seconds=seconds, until=settled):
             value = message.value()
-            if value is not None:
+            if value is not None and marked in value:
                 found.take(json.loads(value))
         if found.is_whole():
             return found.rows()
@@ -161,57 +162,50 @@ class Installation:
 
 
 class AtMoment:
-    """The results that hold at one moment, gathered record by record."""
+    """The results of one moment, gathered record by record."""
 
-    def __init__(self, at_ms: int, windows: Iterable[str]) -> None:
+    def __init__(self, windows: Iterable[str]) -> None:
         """Each window as "size/hop"."""
-        self._at_ms = at_ms
         self._windows = set(windows)
         self._kept: dict[str, Record] = {}
         self.changed_at = time.monotonic()
 
     def take(self, record: Record) -> None:
-        """Keep it if it says something newer about the moment."""
-        if not record["end_ms"] <= self._at_ms <= (record["valid_through_ms"] or record["end_ms"]):
-            return
-        series = json.dumps(
-            [record[name] for name in ("metric", "window", "hop", "segment", "dimensions")]
-        )
-        before = self._kept.get(series)
-        newer = (record["end_ms"], record["revision"])
-        if before is None or newer > (before["end_ms"], before["revision"]):
-            self._kept[series] = record
+        """Keep it unless a newer revision is kept already."""
+        before = self._kept.get(record["result_id"])
+        if before is None or record["revision"] > before["revision"]:
+            self._kept[record["result_id"]] = record
             self.changed_at = time.monotonic()
 
     def missing(self) -> set[str]:
-        """The windows of which nothing whole has come."""
-        return self._windows - {
-            f"{record['window']}/{record['hop']}"
-            for record in self._kept.values()
-            if not record["missing_partitions"]
+        """The windows whose results have not all come, with every partition in them."""
+        found: dict[str, int] = {}
+        wanted: dict[str, int] = {}
+        for record in self._kept.values():
+            window = f"{record['window']}/{record['hop']}"
+            if not record["missing_partitions"]:
+                found[window] = found.get(window, 0) + 1
+            wanted[window] = max(wanted.get(window, 0), record["results_in_tick"])
+        return {
+            window for window in self._windows if not found.get(window, 0) >= wanted.get(window, 1)
         }
 
     def is_whole(self) -> bool:
-        """Whether every window has come and no kept result lacks a partition."""
-        return not self.missing() and not any(
-            record["missing_partitions"] for record in self._kept.values()
-        )
+        """Whether every window has come."""
+        return not self.missing()
 
     def rows(self) -> list[Record]:
-        """The results in the fields of `evaluate`."""
-        return [{name: record[name] for name in FIELDS} for record in self._kept.values()]
+        """The results in the fields of `evaluate`, of the windows asked for."""
+        return [
+            {name: record[name] for name in FIELDS}
+            for record in self._kept.values()
+            if f"{record['window']}/{record['hop']}" in self._windows
+        ]
 
 
-def canonical(rows: Iterable[Mapping[str, object]], *, at: str | None = None) -> list[str]:
-    """Results as sorted lines that can be compared byte for byte.
-
-    `at` replaces the field of that name: a result that stands for a stretch of time is published
-    with the first of its moments.
-    """
-    return sorted(
-        json.dumps({name: at if at and name == "at" else row[name] for name in FIELDS})
-        for row in rows
-    )
+def canonical(rows: Iterable[Mapping[str, object]]) -> list[str]:
+    """Results as sorted lines that can be compared byte for byte."""
+    return sorted(json.dumps({name: row[name] for name in FIELDS}) for row in rows)
 
 
 class Service:

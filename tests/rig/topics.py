@@ -132,7 +132,7 @@ class TopicSet:
         """Every record of a topic from its start, for `seconds`.
 
         It ends earlier when nothing has come for `quiet_after`, or once `until()` holds (asked ten
-        times a second and after each record). It goes by what a fetch returns: the embedded
+        times a second at least). It goes by what a fetch returns: the embedded
         broker's end offsets are wrong when a batch holds several records.
         """
         consumer = Consumer(
@@ -152,11 +152,9 @@ class TopicSet:
             while (now := time.monotonic()) < end and not until():
                 if quiet_after is not None and now - last > quiet_after:
                     return
-                message = consumer.poll(0.1)
-                if message is None:
-                    continue
-                assert message.error() is None, message.error()
-                last = now
-                yield message
+                for message in consumer.consume(2_000, timeout=0.1):
+                    assert message.error() is None, message.error()
+                    last = now
+                    yield message
         finally:
             consumer.close()
