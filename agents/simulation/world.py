@@ -167,7 +167,11 @@ class World:
         start_ms = self._configuration.start_ms - self._configuration.warm_up_ms()
         for _ in range(self._configuration.customers):
             customer = self._bear(start_ms, newborn=False)
-            wait_ms = self._random.random() * customer.interval_ms
+            # The rest of an interval that somebody steps into is a uniform part of one that is
+            # drawn with a chance in proportion to its length: gamma of shape + 1.
+            shape = customer.persona.regularity
+            interval_ms = customer.interval_ms * self._random.gammavariate(shape + 1, 1 / shape)
+            wait_ms = self._random.random() * interval_ms
             self._plan_visit(customer, start_ms, customer.rhythm.later(start_ms, wait_ms))
         self._plan_birth(start_ms)
 
