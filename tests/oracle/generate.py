@@ -116,16 +116,18 @@ def history(shape: Shape, seed: int) -> list[Event]:
     return events
 
 
-def arrivals(shape: Shape, events: Sequence[Event], seed: int) -> list[Arrival]:
+def arrivals(shape: Shape, events: Sequence[Event], seed: int, *, jitter: int = 0) -> list[Arrival]:
     """The records as they arrive. Without late ones, every event arrives within the bound.
 
-    The order of equal times within a topic-partition is that of `events`, whatever the jitter.
+    `seed` chooses the records, `jitter` their order within the bound. The order of equal times within a
+    topic-partition is that of `events`, whatever the jitter.
     """
     rng = random.Random(f"arrivals {shape.name} {seed}")
+    shaken = random.Random(f"jitter {shape.name} {seed} {jitter}")
     timed: list[tuple[int, int, Event, bool]] = []
     for event in events:
         time = event["occurred_at"]
-        arrives = time + rng.randrange(shape.bound_ms + 1)
+        arrives = time + shaken.randrange(shape.bound_ms + 1)
         if rng.random() < shape.late_share:
             arrives = time + shape.bound_ms + _lateness(shape, rng)
             timed += _passing(shape, arrives, len(timed))
@@ -133,12 +135,12 @@ def arrivals(shape: Shape, events: Sequence[Event], seed: int) -> list[Arrival]:
         if rng.random() < shape.duplicate_share:
             again = arrives + rng.choice((0, 1, 2_000, MINUTE_MS, shape.session_gap_ms, DAY_MS))
             if not shape.late_share:
-                again = time + rng.randrange(shape.bound_ms + 1)
+                again = time + shaken.randrange(shape.bound_ms + 1)
             timed.append((again, len(timed), dict(event), False))
     if shape.late_share:
         timed += _noise(shape, rng, len(timed))
     timed.sort(key=lambda one: one[:2])
-    return [*_number(_ties_in_order(timed), rng, shape), *closing(shape, timed)]
+    return [*_number(_ties_in_order(timed), shaken, shape), *closing(shape, timed)]
 
 
 def batches(found: Sequence[Arrival], seed: int, size: int) -> list[list[Arrival]]:
