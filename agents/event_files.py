@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import zstandard
 
@@ -112,13 +112,45 @@ def _decompressed(path: str, raw: BinaryIO) -> Iterator[BinaryIO]:
         with gzip.GzipFile(fileobj=raw) as unpacked:
             yield cast("BinaryIO", unpacked)
     elif path.endswith(".zst"):
-        reader = zstandard.ZstdDecompressor().stream_reader(
-            raw, closefd=False, read_across_frames=True
-        )
-        with io.BufferedReader(cast("io.RawIOBase", reader), BUFFER_BYTES) as unpacked_lines:
+        with io.BufferedReader(_ZstdReader(raw), BUFFER_BYTES) as unpacked_lines:
             yield cast("BinaryIO", unpacked_lines)
     else:
         yield raw
+
+
+class _ZstdReader(io.RawIOBase):
+    """A zstd file of one or more frames; EOFError if the last one is cut off.
+
+    The library's own reader takes a cut-off frame for the end of the file: the events behind it would
+    be missing silently.
+    """
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._is_inside = False
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._is_inside = False
+            packed = packed or self._raw.read(BUFFER_BYTES)
+            if not packed:
+                if self._is_inside:
+                    raise EOFError
+                return 0
+            self._is_inside = True
+            self._ready = memoryview(self._frame.decompress(packed))
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
 
 
 def _position(raw: BinaryIO) -> int:
