@@ -8,6 +8,7 @@ command says once, in its own words, what went wrong.
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,7 +34,10 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 @contextmanager
 def plain_failures(settings: Settings) -> Iterator[None]:
-    """Turn kafka-python's exceptions into `CommandFailed`, and keep its log off the terminal."""
+    """Turn kafka-python's exceptions into `CommandFailed`, and keep its log off the terminal.
+
+    Where nobody listens it says so at once: the client would try for seconds.
+    """
     from kafka.errors import (
         KafkaConnectionError,
         KafkaError,
@@ -46,6 +50,8 @@ def plain_failures(settings: Settings) -> Iterator[None]:
     where = settings.kafka.bootstrap
     nobody = f"no Kafka answers at {where}: start it, or set [kafka] bootstrap (or --bootstrap)"
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    if not any(_listens(address) for address in where.split(",")):
+        raise CommandFailed(nobody)
     try:
         yield
     except (KafkaConnectionError, MetadataEmptyBrokerList) as error:
@@ -62,6 +68,15 @@ def plain_failures(settings: Settings) -> Iterator[None]:
         raise CommandFailed(f"Kafka at {where} did not answer in time: {_words(error)}") from error
     except KafkaError as error:
         raise CommandFailed(f"Kafka at {where}: {_words(error)}") from error
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.strip().rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_MS / 1000):
+            return True
+    except (OSError, ValueError, OverflowError):
+        return False
 
 
 def _words(error: Exception) -> str:
