@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import signal
 import subprocess
 import sys
@@ -77,12 +76,12 @@ class Child:
         environment: Mapping[str, str] | None = None,
         grace_s: float = 10.0,
     ) -> None:
-        """Describe the process: nothing runs before `start`."""
+        """Nothing runs before `start`. ``environment`` None: that of this process."""
         self.name = name
         self.argv = tuple(argv)
         self.log = log
         self.grace_s = grace_s
-        self._environment = dict(environment or {})
+        self._environment = None if environment is None else dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
@@ -94,7 +93,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self._environment},
+                env=self._environment,
                 start_new_session=True,
                 # Safe: nothing but one system call, and the parent starts no threads before it.
                 preexec_fn=_die_with_parent if linux else None,  # noqa: PLW1509

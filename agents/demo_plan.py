@@ -49,12 +49,14 @@ class DemoPlan:
     out_of_orderness: str
     idle_after: str
     speed: float | None = None
+    has_segments: bool = True
+    """False where the events are known to carry neither segments nor channels."""
 
 
 def plan_for(options: DemoOptions) -> DemoPlan:
     """The plan of a run. Raises `Unusable` for a file that can't be replayed."""
     if options.replay is None:
-        return DemoPlan(SIMULATED_WINDOWS, "10s", "2s", "3s")
+        return DemoPlan(SIMULATED_WINDOWS, "10s", "2s", "1s")
     span_s = _span_seconds(options.replay) if options.replay_format == "jsonl" else 546 * _DAY_S
     return DemoPlan(
         windows_for(span_s),
@@ -62,6 +64,7 @@ def plan_for(options: DemoOptions) -> DemoPlan:
         "5s",
         "3s",
         speed=None if options.rate else max(span_s / REPLAY_SECONDS, 1.0),
+        has_segments=options.replay_format != "cdnow",
     )
 
 
@@ -112,13 +115,14 @@ def configuration(
     serve_port: int,
 ) -> str:
     """The `heartline.toml` of a run."""
+    segments = "" if plan.has_segments else "\n[segments]\n\n[channels]\nvalues = []\n"
     return f"""\
 # Written by heartline demo.
 [kafka]
 bootstrap = {json.dumps(bootstrap)}
 topic_prefix = {json.dumps(prefix)}
 group = {json.dumps(prefix)}
-partitions = 4
+partitions = 2
 flavour = "{"embedded" if embedded else "auto"}"
 
 [windows]
@@ -136,4 +140,4 @@ port = {worker_port}
 
 [serve]
 port = {serve_port}
-"""
+{segments}"""
