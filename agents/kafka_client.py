@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -30,6 +31,19 @@ def client_arguments(settings: Settings) -> dict[str, Any]:
             "sasl_plain_password": settings.secret(),
         }
     return arguments
+
+
+async def stop(client: Any) -> None:
+    """Stop an aiokafka client.
+
+    aiokafka lets out the cancellation of a task of its own that had not begun yet. That isn't ours.
+    """
+    try:
+        await client.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
 
 
 def ssl_context(settings: Settings) -> ssl.SSLContext:

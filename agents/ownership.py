@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import aiokafka
 from aiokafka import TopicPartition
 
+from agents.kafka_client import stop
 from agents.publisher import Outgoing, Publisher
 
 CLAIM = "c"
@@ -169,4 +170,4 @@ class Ownership:
                         if log.apply(record.offset, record.key or b""):
                             on_record(tp.partition, record.key, record.value)
         finally:
-            await reader.stop()
+            await stop(reader)

@@ -96,13 +96,22 @@ class Publisher:
             self.seconds += loop.time() - started
         return ends
 
+    async def partitions_of(self, topic: str) -> list[int]:
+        """The partitions of ``topic``. Raises PublishFailed if it has none."""
+        found = self._partitions.get(topic)
+        if found is None:
+            if self._producer is None:
+                raise PublishFailed(f"{topic}: the producer is not running")
+            found = sorted(await self._producer.partitions_for(topic) or ())
+            if not found:
+                raise PublishFailed(f"{topic}: there is no such topic")
+            self._partitions[topic] = found
+        return found
+
     async def _send(
         self, producer: aiokafka.AIOKafkaProducer, topic: str, records: Iterable[Outgoing]
     ) -> list[tuple[int, Any, int]]:
-        partitions = self._partitions.get(topic)
-        if partitions is None:
-            partitions = sorted(await producer.partitions_for(topic))
-            self._partitions[topic] = partitions
+        partitions = await self.partitions_of(topic)
         builders: dict[int, Any] = {}
         sent: list[tuple[int, Any, int]] = []
         for key, value, chosen in records:

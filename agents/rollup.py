@@ -22,6 +22,7 @@ import msgspec
 from aiokafka import TopicPartition
 from faust.types import TP
 
+from agents.kafka_client import stop
 from agents.publisher import Outgoing, Publisher
 from agents.settings import Settings
 from agents.transport import Batch, Consumer
@@ -79,8 +80,10 @@ class RollUpAgent:
         reader = aiokafka.AIOKafkaConsumer(**self._client, enable_auto_commit=False)
         await reader.start()
         try:
-            partitions = reader.partitions_for_topic(self._results) or ()
-            inputs = [TopicPartition(self._results, n) for n in partitions]
+            inputs = [
+                TopicPartition(self._results, n)
+                for n in await self._publisher.partitions_of(self._results)
+            ]
             reader.assign(inputs)
             await reader.seek_to_beginning(*inputs)
             while inputs:
@@ -90,7 +93,7 @@ class RollUpAgent:
                             core.note_published(self._decode_result(record.value))
                 inputs = [tp for tp in inputs if not await _is_read(reader, tp)]
         finally:
-            await reader.stop()
+            await stop(reader)
 
     async def receive(self, batch: Batch) -> None:
         """Add the partials of ``batch`` and publish what is due. Raises PublishFailed."""
