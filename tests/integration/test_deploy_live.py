@@ -9,6 +9,8 @@ because this Prometheus is a minute old. That the rules are right with their off
 import json
 import math
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from tests.rig.brokers import Broker
 from tests.rig.exposition import Exposition
 from tests.rig.installation import ROOT, Installation, Service
 from tests.rig.needs import needs_prometheus
-from tests.rig.processes import wait_until
+from tests.rig.processes import free_ports, wait_until
 from tests.rig.prometheus import Prometheus, prometheus
 from tests.rig.shoppers import shop
 
@@ -299,3 +301,21 @@ def test_every_business_series_is_scraped_once_under_the_stable_instance(running
     both = "count by (__name__) (count by (__name__, job) ({__name__=~'heartline_.+'})) > 1"
     shared = {sample.labels["__name__"] for sample in running.prometheus.query(both)}
     assert shared <= {"heartline_build_info"}
+
+
+def test_the_health_check_of_the_image_tells_a_living_process_from_none(running: Running) -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    (words,) = re.findall(r"HEALTHCHECK(?:.*\\\n)*.*CMD (\[.*\])", dockerfile)
+    command = [sys.executable, *json.loads(words)[1:]]
+    (nobody,) = free_ports(1)
+    exits = [
+        subprocess.run(
+            command,
+            env={"HEARTLINE_HEALTH_URL": f"{url}/healthz"},
+            capture_output=True,
+            timeout=20,
+            check=False,
+        ).returncode
+        for url in (running.worker.url, running.serve.url, f"http://127.0.0.1:{nobody}")
+    ]
+    assert exits == [0, 0, 1]
