@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -61,10 +61,16 @@ class TopicTail:
             try:
                 await consumer.start()
                 partitions = await self._partitions(consumer)
-                async for batch in self._follow(consumer, partitions):
-                    yield batch
+                if partitions:
+                    async for batch in self._follow(consumer, partitions):
+                        yield batch
             except (KafkaError, OSError) as error:
-                self.trouble = f"Kafka at {self._options['bootstrap_servers']}: {error}"
+                where = self._options["bootstrap_servers"]
+                self.trouble = (
+                    f"no Kafka answers at {where}: start it, or set [kafka] bootstrap (or --bootstrap)"
+                    if isinstance(error, KafkaConnectionError)
+                    else f"Kafka at {where}: {error}"
+                )
                 _LOG.warning("%s; trying again", self.trouble)
             finally:
                 with contextlib.suppress(KafkaError, OSError, asyncio.TimeoutError):
@@ -73,17 +79,16 @@ class TopicTail:
             await asyncio.sleep(_RETRY_S)
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
-        """Wait for the topic and give its partitions."""
-        while True:
-            # Asking for the list of topics creates none; asking for a topic's partitions may.
-            if self.topic in await consumer.topics():
-                found = consumer.partitions_for_topic(self.topic)
-                if found:
-                    return [TopicPartition(self.topic, number) for number in sorted(found)]
-            self.trouble = (
-                f"topic {self.topic} does not exist yet (create it with: heartline topics create)"
-            )
-            await asyncio.sleep(_RETRY_S)
+        """The partitions of the topic; none if it doesn't exist."""
+        # Asking for the list of topics creates none; asking for a topic's partitions may.
+        if self.topic in await consumer.topics():
+            found = consumer.partitions_for_topic(self.topic)
+            if found:
+                return [TopicPartition(self.topic, number) for number in sorted(found)]
+        self.trouble = (
+            f"topic {self.topic} does not exist yet (create it with: heartline topics create)"
+        )
+        return []
 
     async def _follow(
         self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]
