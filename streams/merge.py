@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from schemas.topics import Source
 from streams.config import REPLAY_LAG_MS, CoreConfig
 from streams.last_seen import NEVER
@@ -65,6 +67,16 @@ class Watermark:
         """A record of ``source`` arrived."""
         self._caught_up_since[source] = None
         self._is_idle[source] = False
+
+    def dump(self) -> dict[str, Any]:
+        """What `load` needs; idleness is observed anew."""
+        return {"value": self.value, "marks": list(self.marks), "lag_ms": self.lag_ms}
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        """Go on from `dump`."""
+        self.value = dumped["value"]
+        self.marks = list(dumped["marks"])
+        self.lag_ms = dumped["lag_ms"]
 
     def settle(self, now_ms: int) -> None:
         """Take idleness and, where nothing but silence is left of live inputs, the clock into account."""

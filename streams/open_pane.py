@@ -6,6 +6,8 @@ same however many windows, columns and levels there are.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from streams.panes import Pane
@@ -16,6 +18,23 @@ from streams.sums import ADDITIVES, Additive
 CONVERTED = 2
 BOUNCED = 1
 _FLAGS = 4
+LOGS = (
+    "active_cells",
+    "active_from",
+    "both_cells",
+    "both_from",
+    "both_to",
+    "bought_cells",
+    "bought_from",
+    "closed",
+    "closed_ms",
+    "counted",
+    "started",
+    "summed",
+    "visited_cells",
+    "visited_from",
+)
+"""What a pane holds; their lists are public, and the fold appends to them."""
 
 
 class OpenPane:
@@ -28,20 +47,7 @@ class OpenPane:
         "_columns",
         "_columns_of_cells",
         "_customer_columns",
-        "active_cells",
-        "active_from",
-        "both_cells",
-        "both_from",
-        "both_to",
-        "bought_cells",
-        "bought_from",
-        "closed",
-        "closed_ms",
-        "counted",
-        "started",
-        "summed",
-        "visited_cells",
-        "visited_from",
+        *LOGS,
     )
 
     def __init__(self, segments: Segments) -> None:
@@ -104,6 +110,18 @@ class OpenPane:
         self.summed.clear()
         return Pane(counts, durations)
 
+    def dump(self) -> dict[str, Any]:
+        """All logs."""
+        return {name: _plain(getattr(self, name)) for name in LOGS}
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        """Go on from `dump`, in an empty pane."""
+        for name in LOGS:
+            if name == "summed":
+                self.summed.update((place, amount) for place, amount in dumped[name])
+            else:
+                getattr(self, name).extend(dumped[name])
+
     def late_counts(self, additive: Additive, cell: int, amount: int) -> Pane:
         """A pane that holds one count of a late event."""
         counts = np.zeros((ADDITIVES, self._columns), np.int64)
@@ -142,3 +160,7 @@ class OpenPane:
         self.closed.clear()
         self.closed_ms.clear()
         return dict(zip(places.tolist(), counts.tolist(), strict=True))
+
+
+def _plain(log: list[int] | dict[int, int]) -> list[Any]:
+    return [list(pair) for pair in log.items()] if isinstance(log, dict) else list(log)

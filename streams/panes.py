@@ -11,6 +11,7 @@ A pane without counts is not stored: empty time costs nothing.
 from __future__ import annotations
 
 from bisect import insort
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,15 @@ class Pane:
                 np.fromiter(self.durations.values(), np.int64, len(self.durations)),
             )
         return self._sparse
+
+    def dump(self) -> list[Any]:
+        """The counts by row, the durations as pairs."""
+        return [self.counts.tolist(), list(self.durations.items())]
+
+    @classmethod
+    def load(cls, counts: list[list[int]], durations: list[tuple[int, int]]) -> Pane:
+        """The inverse of `dump`."""
+        return cls(np.array(counts, np.int64), dict(durations))
 
     def add(self, other: Pane) -> None:
         """Add another pane's counts to these."""
@@ -158,6 +168,26 @@ class Level:
     def touch(self, moment_ms: int) -> None:
         """Something that is no counter changed in this pane: its boundaries may report other sums."""
         self._note_busy(moment_ms // self.hop_ms)
+
+    def dump(self) -> dict[str, Any]:
+        """What `load` needs to go on from here; the windows' sums follow from the panes."""
+        return {
+            "boundary": self.boundary,
+            "busy": list(self.busy),
+            "open": None if self.open is None else self.open.dump(),
+            "panes": [[index, *pane.dump()] for index, pane in sorted(self.panes.items())],
+        }
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        """Go on from `dump`, at a fresh level."""
+        self.boundary = dumped["boundary"]
+        self.busy = list(dumped["busy"])
+        self.open = None if dumped["open"] is None else Pane.load(*dumped["open"])
+        for index, counts, durations in dumped["panes"]:
+            pane = self.panes[index] = Pane.load(counts, durations)
+            for window in self.windows:
+                if index >= self.boundary - window.size_panes:
+                    window.enter(pane)
 
     def _stored(self, start: int, stop: int) -> list[int]:
         if stop - start > len(self.panes):

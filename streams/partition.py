@@ -22,6 +22,7 @@ from streams.merge import Watermark
 from streams.segments import Integers
 from streams.state import Arrival, State
 from streams.timeline import Report
+from streams.windows import ConfigurationError
 
 FOREVER = 1 << 60
 """The end of a validity that has none."""
@@ -81,6 +82,23 @@ class _Counts:
             setattr(self, name, 0)
 
 
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """One consistent state of a partition.
+
+    ``read_to`` is the next offset to read of each input, ``resume`` the lowest still waiting. The waiting events are not in
+    it: they are read again from ``resume``.
+    """
+
+    fingerprint: str
+    read_to: list[int]
+    resume: list[int]
+    counts: list[dict[str, int]]
+    time: dict[str, Any]
+    state: dict[str, Any]
+    is_announced: bool
+    announced_to: int
+
+
 class Partition:
     """Receives the batches of one partition's inputs and reports its windows."""
 
@@ -96,6 +114,53 @@ class Partition:
         self._next = [0] * len(Source)
         self._is_announced = False
         self._announced_to = NEVER
+        self._replay_to = [0] * len(Source)
+        """Offsets below which records were read before the snapshot that we were restored from."""
+        self._is_replaying = False
+
+    @classmethod
+    def restore(cls, config: CoreConfig, snapshot: Snapshot) -> Partition:
+        """Go on from a snapshot: feed every input again from its ``resume`` offset.
+
+        Raises `ConfigurationError` when the snapshot was made by another configuration or format.
+        """
+        if snapshot.fingerprint != config.fingerprint:
+            message = (
+                "the state was made with other windows, segments or another format: put the configuration "
+                "back, or rebuild the state from the input"
+            )
+            raise ConfigurationError(message)
+        partition = cls(config)
+        partition.state.load(snapshot.state)
+        partition._time.load(snapshot.time)
+        partition._next = list(snapshot.resume)
+        partition._replay_to = list(snapshot.read_to)
+        partition._is_replaying = partition._next != partition._replay_to
+        partition._is_announced = snapshot.is_announced
+        partition._announced_to = snapshot.announced_to
+        for counts, saved in zip(partition._counts, snapshot.counts, strict=True):
+            for name, value in saved.items():
+                setattr(counts, name, value)
+        return partition
+
+    def snapshot(self) -> Snapshot:
+        """One consistent state: everything folded, nothing that only waits."""
+        counts = [
+            {name: getattr(counts, name) for name in _Counts.__slots__} for counts in self._counts
+        ]
+        for arrival in self._waiting:
+            counts[arrival[1] >> ORDER_BITS]["consumed"] -= 1
+        return Snapshot(
+            fingerprint=self.config.fingerprint,
+            # What was read before stays read, also while it is read again.
+            read_to=[max(pair) for pair in zip(self._next, self._replay_to, strict=True)],
+            resume=[self.resume_offset(source) for source in Source],
+            counts=counts,
+            time=self._time.dump(),
+            state=self.state.dump(),
+            is_announced=self._is_announced,
+            announced_to=self._announced_to,
+        )
 
     # -- input
 
@@ -115,10 +180,12 @@ class Partition:
         """
         if admitted.next_offset is None:
             return []
+        if self._is_replaying:
+            admitted = self._take_replayed(source, admitted)
         counts, time = self._counts[source], self._time
         counts.consumed += admitted.records
         counts.dead += len(admitted.dead)
-        self._next[source] = admitted.next_offset
+        self._next[source] = max(self._next[source], admitted.next_offset or 0)
         too_late: list[int] = []
         if not admitted.arrivals:
             return too_late
@@ -126,6 +193,10 @@ class Partition:
         if admitted.lag_ms is not None:
             time.lag_ms = admitted.lag_ms
         limit = time.limit_of_others(source)
+        if self._is_replaying:
+            # The watermark stands still until every input is back where the snapshot had read to: else "read before and
+            # older than the watermark" would not mean "folded".
+            limit = NEVER
         mark, watermark, disorder = time.marks[source], time.value, self.config.max_out_of_orderness_ms
         wait = self._waiting.append
         for arrival in admitted.arrivals:
@@ -150,17 +221,38 @@ class Partition:
         self._release()
         return too_late
 
+    def _take_replayed(self, source: Source, admitted: Admitted[Any]) -> Admitted[Any]:
+        """Of the records read before the snapshot only the events that waited still count; returns the later ones."""
+        known, folded_to = self._replay_to[source], self._time.value
+        later: Admitted[Any] = Admitted()
+        later.next_offset, later.lag_ms = admitted.next_offset, admitted.lag_ms
+        later.dead = [dead for dead in admitted.dead if dead[0].offset >= known]
+        for arrival in admitted.arrivals:
+            if arrival[1] & OFFSET_MASK >= known:
+                later.arrivals.append(arrival)
+            elif arrival[0] >= folded_to and arrival[2].__class__ is not TimePassed:
+                self._counts[source].consumed += 1
+                self._waiting.append(arrival)
+                self._is_sorted = False
+        later.records = len(later.dead) + len(later.arrivals)
+        self._next[source] = max(self._next[source], min(admitted.next_offset or 0, known))
+        self._is_replaying = any(n < to for n, to in zip(self._next, self._replay_to, strict=True))
+        return later
+
     def observe(self, source: Source, *, at_high_water: bool, now_ms: int) -> None:
         """Say whether everything of ``source`` has been read, by the wall clock ``now_ms``."""
         self._time.observe(source, at_high_water=at_high_water, now_ms=now_ms)
 
     def tick(self, now_ms: int) -> None:
         """Let idleness and, when all inputs are idle and live, the wall clock move the watermark."""
-        self._time.settle(now_ms)
-        self._release()
+        if not self._is_replaying:
+            self._time.settle(now_ms)
+            self._release()
 
     def ahead(self) -> set[Source]:
         """The inputs to hold: too many events wait, and another input is behind. Never all of them."""
+        if self._is_replaying:
+            return {s for s in Source if self._next[s] >= self._replay_to[s]}
         if len(self._waiting) <= self.config.buffer_limit:
             return set()
         return self._time.ahead()

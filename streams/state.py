@@ -11,6 +11,7 @@ Rules that hold everywhere in this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
@@ -340,8 +341,7 @@ class State:
             timeline.count_late(at, Additive.REPEAT_ORDERS, cell)
         start = customer.session_start
         if NO_SESSION < start <= at:
-            closes = min(customer.session_last + self._gap, start + LONGEST_SESSION_MS)
-            if closes >= watermark_ms:
+            if self._session_due(customer) >= watermark_ms:
                 customer.session_converted = CONVERTED
 
     def _move_visit_and_order(self, customer: Customer, *, visit: int, order: int) -> None:
@@ -360,6 +360,25 @@ class State:
                 seen.change(mark, before, cell, -1)
                 seen.change(mark, after, cell, 1)
         customer.last_visit, customer.last_order = visit, order
+
+    # -- snapshot
+
+    def dump(self) -> dict[str, Any]:
+        """What `load` needs to go on from here: the customers' rows and the timeline. Timers follow from the rows."""
+        return {
+            "customers": [customer.row() for customer in self.customers.values()],
+            "timeline": self.timeline.dump(),
+        }
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        """Go on from `dump`, at a fresh state of the same configuration."""
+        self.timeline.load(dumped["timeline"])
+        for row in dumped["customers"]:
+            customer = Customer.from_row(row)
+            self.customers[customer.id] = customer
+            customer.is_armed = customer.session_start != NO_SESSION
+            if customer.is_armed:
+                self._wheel.arm(self._session_due(customer) // self._base, customer)
 
     # -- customers
 
@@ -471,12 +490,16 @@ class State:
             customer.is_armed = False
             if customer.session_start == NO_SESSION:
                 continue
-            due = min(customer.session_last + self._gap, customer.session_start + LONGEST_SESSION_MS)
+            due = self._session_due(customer)
             if due < end:
                 self._close_session(customer)
             else:
                 customer.is_armed = True
                 self._wheel.arm(due // self._base, customer)
+
+    def _session_due(self, customer: Customer) -> int:
+        """When the open session closes if nothing more happens."""
+        return min(customer.session_last + self._gap, customer.session_start + LONGEST_SESSION_MS)
 
     def _next_due_ms(self) -> int | None:
         pane = self._wheel.next_pane()

@@ -10,6 +10,7 @@ Customers are not known here; whoever folds them hands in ``fire`` (what comes d
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -248,6 +249,30 @@ class Timeline:
     def _by_column(self, cells: Integers) -> Integers:
         counts = np.bincount(cells, minlength=self._cells)
         return counts @ self._cell_matrix
+
+    def dump(self) -> dict[str, Any]:
+        """What `load` needs to go on from here."""
+        return {
+            "pane_start": self.pane_start,
+            "observed_from_ms": self.observed_from_ms,
+            "pane": self.pane.dump(),
+            "seen": self.seen.dump(),
+            "levels": [level.dump() for level in self._levels],
+            "cohorts": [cohort.dump() for cohort in self.cohorts],
+        }
+
+    def load(self, dumped: dict[str, Any]) -> None:
+        """Go on from `dump`, at a fresh timeline of the same configuration."""
+        self.observed_from_ms = dumped["observed_from_ms"]
+        if self.observed_from_ms is None:
+            return
+        self._set_time(dumped["pane_start"])
+        self.pane.load(dumped["pane"])
+        self.seen.load(dumped["seen"])
+        for level, part in zip(self._levels, dumped["levels"], strict=True):
+            level.load(part)
+        for cohort, part in zip(self.cohorts, dumped["cohorts"], strict=True):
+            cohort.load(part)
 
     def empty_report(self, window: int) -> Report:
         """What a window holds of which nothing has been seen."""
