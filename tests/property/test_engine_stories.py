@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.config import CoreConfig
@@ -85,8 +85,33 @@ def told(story: list[tuple[Any, ...]]) -> tuple[list[Arrival], int]:
     return found, now
 
 
+def view(stride: int = 0, *, behind: bool = False, persona: str | None = None) -> tuple[Any, ...]:
+    return ("page_viewed", stride, behind, "x", persona, None)
+
+
+def order(stride: int = 0, *, behind: bool = False, persona: str | None = None) -> tuple[Any, ...]:
+    return ("order_placed", stride, behind, "x", persona, None)
+
+
+# The watermark stands exactly at, and just behind, the moment at which a session falls silent or reaches 24 h.
+AT_THE_GAP = [view(), ("pass", GAP)]
+AT_A_DAY = [view(), ("pass", GAP)] * 48
+
+
 @settings(max_examples=20)
 @given(story=steps)
+@example(story=[*AT_THE_GAP, order(1, behind=True)])
+@example(story=[*AT_THE_GAP, ("pass", 1), order(1, behind=True)])
+@example(story=[*AT_THE_GAP, order(1, behind=True, persona="a")])
+@example(story=[*AT_THE_GAP, ("pass", 1), order(1, behind=True, persona="a")])
+@example(story=[*AT_THE_GAP, order(0, persona="a")])
+@example(story=[*AT_THE_GAP, order(1, persona="a")])
+@example(story=[*AT_THE_GAP, view(GAP - 1, behind=True, persona="a"), view()])
+@example(story=[*AT_A_DAY, order(1, behind=True)])
+@example(story=[*AT_A_DAY, order(1, behind=True, persona="a")])
+@example(story=[*AT_A_DAY, order(GAP, behind=True)])
+@example(story=[*AT_A_DAY, order(), view()])
+@example(story=[*AT_A_DAY[:-1], order(GAP), ("pass", GAP), view(persona="a")])
 def test_every_metric_of_a_short_story_is_what_the_oracle_says(
     story: list[tuple[Any, ...]],
 ) -> None:
