@@ -93,12 +93,14 @@ def _why_nothing(status: Document, chosen: str) -> str:
 def _as_of(window: Document, now_ms: int) -> Text:
     end = datetime.datetime.fromtimestamp(window["end_ms"] / 1000, datetime.UTC)
     age_s = (now_ms - window["end_ms"]) / 1000
-    text = Text(f" {window['window']} up to {end:%Y-%m-%d %H:%M:%S} UTC", "dim")
-    if abs(age_s) < 3_600:
-        text.append(f", {seconds(max(age_s, 0.001))} ago")
+    text = Text(" ")
     if window["is_stale"]:
+        # First: a narrow terminal cuts the end of the line.
         silent_s = (now_ms - window["shown_at_ms"]) / 1000
-        text.append(f" · stale: nothing new for {seconds(silent_s)}", "bold red")
+        text.append(f"stale: nothing new for {seconds(silent_s)} · ", "bold red")
+    text.append(f"{window['window']} up to {end:%Y-%m-%d %H:%M:%S} UTC", "dim")
+    if abs(age_s) < 3_600:
+        text.append(f", {seconds(max(age_s, 0.001))} ago", "dim")
     text.append(" ")
     return text
 
