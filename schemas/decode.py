@@ -1,8 +1,8 @@
 """Bytes to a typed event, in one pass, or exactly one reason why not.
 
-The good path is one call of msgspec's tagged-union decoder (about 0.4 us), one conversion of the event
-time, and for money one exact conversion. Only when that fails is the record looked at again, slowly, to
-name the reason: the classification reads the record itself and not the decoder's words.
+The good path is one call of msgspec's tagged-union decoder (about 0.4 us), one conversion of the
+event time, and for money one exact conversion. Only when that fails is the record looked at again,
+slowly, to name the reason: the classification reads the record itself and not the decoder's words.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ LATEST_MS = (datetime.datetime(2200, 1, 1, tzinfo=datetime.UTC) - EPOCH) // MILL
 """First event time that is no longer accepted."""
 
 Decoded = tuple[int, Event, int]
-"""Event time in milliseconds since the epoch, the event, its amount in millionths (0 where it has none)."""
+"""Event time in milliseconds since the epoch, the event, its amount in millionths (0 where it has
+none).
+"""
 
 _PRICED = (
     OrderPlaced,
@@ -61,30 +63,32 @@ class Decoder:
     def decode(self, payload: bytes | None, source: Source | None = None) -> Decoded:
         """Turn one record's payload into ``(event time in ms, event, amount in millionths)``.
 
-        ``source`` is the input topic the record came from; None (a file) accepts every type. Sub-millisecond
-        digits of the event time are cut off. Raises `Rejected` with the one reason that applies first, in the order of
-        `Reason`.
+        ``source`` is the input topic the record came from; None (a file) accepts every type.
+        Sub-millisecond digits of the event time are cut off. Raises `Rejected` with the one reason
+        that applies first, in the order of `Reason`.
         """
         if not payload:
             raise Rejected(Reason.EMPTY, "the record has no payload")
         if len(payload) > MAX_BYTES:
-            raise Rejected(Reason.OVERSIZE, f"{len(payload)} bytes; at most {MAX_BYTES} are accepted")
+            raise Rejected(
+                Reason.OVERSIZE, f"{len(payload)} bytes; at most {MAX_BYTES} are accepted"
+            )
         try:
             event = _TYPED.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
             raise _diagnosis(payload, source, error) from None
         kind = event.__class__
         if kind is TimePassed:
-            return _milliseconds(event.until, "until"), event, 0  # type: ignore[union-attr]
-        if event.schema_version is not None and event.schema_version not in KNOWN_VERSIONS:  # type: ignore[union-attr]
+            return _milliseconds(event.until, "until"), event, 0
+        if event.schema_version is not None and event.schema_version not in KNOWN_VERSIONS:
             raise Rejected(Reason.UNKNOWN_VERSION, "schema_version is not 1")
         if source is not None and SOURCE_OF[kind] is not source:
             raise _wrong_topic(kind, source)
-        at_ms = event.occurred_at  # type: ignore[union-attr]
-        if at_ms.__class__ is not int or not EARLIEST_MS <= at_ms < LATEST_MS:  # type: ignore[operator]
+        at_ms = event.occurred_at
+        if at_ms.__class__ is not int or not EARLIEST_MS <= at_ms < LATEST_MS:
             at_ms = _milliseconds(at_ms, "occurred_at")
         if kind is PageViewed:
-            return at_ms, event, 0  # type: ignore[return-value]
+            return at_ms, event, 0
         micros = 0
         if isinstance(event, _PRICED) and event.amount is not None:
             if event.currency is None:
@@ -92,7 +96,7 @@ class Decoder:
             micros = self._micros(event.amount, event.currency)
         elif isinstance(event, CsatAnswered) and event.score > event.scale_max:
             raise Rejected(Reason.BAD_VALUE, "score must not exceed scale_max")
-        return at_ms, event, micros  # type: ignore[return-value]
+        return at_ms, event, micros
 
 
 def _milliseconds(moment: int | datetime.datetime, field: str) -> int:
@@ -112,7 +116,9 @@ def _wrong_topic(kind: type, source: Source) -> Rejected:
 
 
 def _diagnosis(payload: bytes, source: Source | None, error: Exception) -> Rejected:  # noqa: PLR0911
-    """Why ``payload`` is no event; ``error`` is what the typed decoder said, used for its field path only."""
+    """Why ``payload`` is no event; ``error`` is what the typed decoder said, used for its field
+    path only.
+    """
     try:
         raw = _UNTYPED.decode(payload)
     except RecursionError:
@@ -155,7 +161,8 @@ def _field_diagnosis(raw: dict[str, object], error: Exception) -> Rejected:
     value = raw.get(field)
     if field in {"occurred_at", "until"}:
         return Rejected(
-            Reason.BAD_TIME, f"{field} must be RFC 3339 with an offset or integer epoch milliseconds"
+            Reason.BAD_TIME,
+            f"{field} must be RFC 3339 with an offset or integer epoch milliseconds",
         )
     rule = message.rpartition(" - at ")[0] or message
     if isinstance(value, str) and "`str`" in rule:

@@ -1,11 +1,11 @@
 """The events of METRICS.md 1 as typed structs, one a ``type``.
 
-A struct holds what came over the wire, already validated for type and range. Event time and money need
-one more step (an offset to apply, a rate to convert by); `schemas.decode` returns them beside the event,
-so that nothing past the decoder looks at ``occurred_at`` or ``amount`` again.
+A struct holds what came over the wire, already validated for type and range. Event time and money
+need one more step (an offset to apply, a rate to convert by); `schemas.decode` returns them beside
+the event, so that nothing past the decoder looks at ``occurred_at`` or ``amount`` again.
 
-The structs are untracked by the garbage collector (``gc=False``): they hold only atoms, and a worker
-makes a hundred thousand of them a second.
+The structs are untracked by the garbage collector (``gc=False``): they hold only atoms, and a
+worker makes a hundred thousand of them a second.
 """
 
 from __future__ import annotations
@@ -99,9 +99,7 @@ class SocialInteracted(CustomerEvent, frozen=True, kw_only=True, gc=False, tag="
     """A customer did something on a social network."""
 
     network: str
-    action: Literal[
-        "mention", "like", "share", "comment", "follow", "unlike", "unfollow", "delete"
-    ]
+    action: Literal["mention", "like", "share", "comment", "follow", "unlike", "unfollow", "delete"]
     sentiment: Annotated[float, Meta(ge=-1, le=1)] | None = None
     impressions: Annotated[int, Meta(ge=0, le=2**53)] | None = None
 
@@ -189,5 +187,8 @@ SOURCE_OF: dict[type, Source] = {
 }
 """The topic that carries each type; the control record may stand on any."""
 
-TYPE_NAMES: dict[str, type] = {str(kind.__struct_config__.tag): kind for kind in (*SOURCE_OF, TimePassed)}
+TYPE_NAMES: dict[str, type] = {
+    str(kind.__struct_config__.tag): kind  # type: ignore[attr-defined]
+    for kind in (*SOURCE_OF, TimePassed)
+}
 """The wire name of each type."""

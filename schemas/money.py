@@ -1,7 +1,7 @@
 """Money: decimal amounts in, integer millionths of one reporting currency out.
 
-An amount is exact: at most six decimals on the wire, converted by a configured rate, rounded half to even
-once per event, and from then on an integer. Sums of integers are exact in any order.
+An amount is exact: at most six decimals on the wire, converted by a configured rate, rounded half
+to even once per event, and from then on an integer. Sums of integers are exact in any order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _LARGEST_EXPONENT = 30
 
 
 class Currencies(msgspec.Struct, frozen=True, kw_only=True):
-    """The reporting currency, and for each accepted currency the units of it that one unit is worth."""
+    """The reporting currency, and for each accepted currency the units of it that one unit is
+    worth.
+    """
 
     reporting: str = "USD"
     rates: Mapping[str, Decimal] = MappingProxyType({})
@@ -33,8 +35,9 @@ class Currencies(msgspec.Struct, frozen=True, kw_only=True):
     def micros(self, amount: Decimal, currency: str) -> int:
         """Convert ``amount`` to millionths of the reporting currency, rounding half to even.
 
-        Raises `Rejected`: ``unknown_currency`` without a rate; ``bad_value`` for a negative amount, one with
-        more than six decimals, one that is no number, or one above 10^9 after the conversion.
+        Raises `Rejected`: ``unknown_currency`` without a rate; ``bad_value`` for a negative amount,
+        one with more than six decimals, one that is no number, or one above 10^9 after the
+        conversion.
         """
         rate = _ONE if currency == self.reporting else self.rates.get(currency)
         if rate is None:

@@ -1,7 +1,7 @@
 """Why a record is refused.
 
-Every record that is not folded leaves a dead letter with exactly one of these reasons. They are data on
-disk and label values: a name is never changed, only added.
+Every record that is not folded leaves a dead letter with exactly one of these reasons. They are
+data on disk and label values: a name is never changed, only added.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Reason(enum.StrEnum):
     """The key does not belong to this partition: the producer uses another partitioner."""
 
 
-class Rejected(Exception):  # noqa: N818 - a verdict on a record, not a fault of the program
+class Rejected(Exception):
     """A record cannot become an event.
 
     ``detail`` is for people. It names the field and the rule and never repeats the payload.

@@ -13,8 +13,9 @@ Number = int | float
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """One metric of one window at one instant, as `heartline evaluate` prints it (DESIGN.md 6.1).
 
-    ``segment`` is empty for everyone or names one customer dimension and its value; ``dimensions`` is empty
-    for the total or names one channel-like dimension. What is absent or undefined is None, never 0.
+    ``segment`` is empty for everyone or names one customer dimension and its value; ``dimensions``
+    is empty for the total or names one channel-like dimension. What is absent or undefined is None,
+    never 0.
     """
 
     metric: str
@@ -35,10 +36,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 class PublishedResult(Result, frozen=True, kw_only=True):
     """A `Result` as it stands on the results topic.
 
-    ``result_id`` names the number: a correction has the same id and a higher ``revision``. ``end_ms`` is ``at`` in
-    milliseconds; ``watermark_ms`` the lowest watermark of the partitions that took part; ``missing_partitions``
-    how many did not. ``results_in_tick`` is how many results carry the same window, end and revision, so that a
-    reader knows when it has them all.
+    ``result_id`` names the number: a correction has the same id and a higher ``revision``.
+    ``end_ms`` is ``at`` in milliseconds; ``watermark_ms`` the lowest watermark of the partitions
+    that took part; ``missing_partitions`` how many did not. ``results_in_tick`` is how many results
+    carry the same window, end and revision, so that a reader knows when it has them all.
     """
 
     result_id: str
@@ -52,12 +53,13 @@ class PublishedResult(Result, frozen=True, kw_only=True):
 class Partial(msgspec.Struct, frozen=True, kw_only=True):
     """What one partition reports of one window: its absolute sums at a hop boundary.
 
-    The sums hold for every boundary in ``[end_ms, valid_through_ms]``, until a partial of the same partition
-    and window with a higher (epoch, revision) says otherwise from its own ``end_ms`` on. ``sums`` has one
-    row a `streams.sums.Sum` and one column a `streams.columns.Columns` entry; ``durations`` is the sparse
-    histogram of session durations as ``[column, bin, count]`` triples, flattened. ``observed_from_ms`` is the
-    earliest event of the partition, down to the base pane; None before its first event. A partition is *untouched*
-    while not one record of it has been read and all its inputs are idle.
+    The sums hold for every boundary in ``[end_ms, valid_through_ms]``, until a partial of the same
+    partition and window with a higher (epoch, revision) says otherwise from its own ``end_ms`` on.
+    ``sums`` has one row a `streams.sums.Sum` and one column a `streams.columns.Columns` entry;
+    ``durations`` is the sparse histogram of session durations as ``[column, bin, count]`` triples,
+    flattened. ``observed_from_ms`` is the earliest event of the partition, down to the base pane;
+    None before its first event. A partition is *untouched* while not one record of it has been read
+    and all its inputs are idle.
     """
 
     partition: int
@@ -84,8 +86,8 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True):
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A record that could not become an event: its raw bytes, where it stood, and why.
 
-    ``key`` and ``payload`` travel as base64. An oversize payload is cut at 64 KiB; ``payload_bytes`` and
-    ``payload_sha256`` are those of the whole.
+    ``key`` and ``payload`` travel as base64. An oversize payload is cut at 64 KiB;
+    ``payload_bytes`` and ``payload_sha256`` are those of the whole.
     """
 
     topic: str

@@ -13,8 +13,8 @@ import msgspec
 class Source(enum.IntEnum):
     """One of the four co-partitioned inputs.
 
-    The integer is the rank among events of equal time: a session event is folded before a purchase of
-    the same millisecond, a purchase before a social interaction, that before a support event.
+    The integer is the rank among events of equal time: a session event is folded before a purchase
+    of the same millisecond, a purchase before a social interaction, that before a support event.
     """
 
     SESSIONS = 0
@@ -41,9 +41,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def with_prefix(cls, prefix: str = "heartline") -> Topics:
         """Name the topics of the installation called ``prefix``: ``prefix.sessions`` and so on."""
-        return cls(
-            **{name: f"{prefix}.{name.replace('_', '-')}" for name in cls.__struct_fields__}
-        )
+        return cls(**{name: f"{prefix}.{name.replace('_', '-')}" for name in cls.__struct_fields__})
 
     @property
     def sources(self) -> tuple[str, str, str, str]:

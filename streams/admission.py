@@ -1,10 +1,10 @@
 """At the door: raw records become arrivals, or dead letters with a reason.
 
-Pure: a record is anything with ``key``, ``value``, ``offset`` and ``timestamp`` (milliseconds), such as aiokafka's. The
-order of the checks is size, payload, topic, key, partition, future.
+Pure: a record is anything with ``key``, ``value``, ``offset`` and ``timestamp`` (milliseconds),
+such as aiokafka's. The order of the checks is size, payload, topic, key, partition, future.
 
-Hashing every key would cost more than folding the event, so a partition's known customers vouch for their key: only a
-customer seen for the first time is hashed.
+Hashing every key would cost more than folding the event, so a partition's known customers vouch for
+their key: only a customer seen for the first time is hashed.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Record(Protocol):
     """What is read of a raw record."""
 
     @property
-    def key(self) -> bytes | None: ...  # noqa: D102
+    def key(self) -> bytes | None: ...
 
     @property
-    def value(self) -> bytes | None: ...  # noqa: D102
+    def value(self) -> bytes | None: ...
 
     @property
-    def offset(self) -> int: ...  # noqa: D102
+    def offset(self) -> int: ...
 
     @property
-    def timestamp(self) -> int: ...  # noqa: D102
+    def timestamp(self) -> int: ...
 
 
 R = TypeVar("R", bound=Record)
@@ -83,7 +83,8 @@ class Admission:
     def admit(
         self, source: Source, records: Iterable[R], *, known: Container[str] = (), start: int = 0
     ) -> Admitted[R]:
-        """Judge ``records`` of ``source``, leaving out offsets below ``start`` (they were judged before).
+        """Judge ``records`` of ``source``, leaving out offsets below ``start`` (they were judged
+        before).
 
         ``known`` holds the customers whose key is known to belong here.
         """
@@ -105,24 +106,26 @@ class Admission:
                     identity = event.customer_id  # type: ignore[union-attr]
                     key = record.key
                     if key is None or key != identity.encode():
-                        raise Rejected(Reason.WRONG_KEY, "the record's key is not the customer_id")  # noqa: TRY301
+                        raise Rejected(Reason.WRONG_KEY, "the record's key is not the customer_id")
                     if (
                         identity not in known
                         and self._partition_of(key, self._partitions) != self._partition
                     ):
-                        raise Rejected(  # noqa: TRY301
+                        raise Rejected(
                             Reason.WRONG_PARTITION,
                             "the key belongs to another partition: the producer's partitioner differs from "
                             "[kafka] partitioner",
                         )
                     if at - timestamp > max_future:
-                        raise Rejected(  # noqa: TRY301
-                            Reason.FUTURE, "the event time is too far ahead of the record's timestamp"
+                        raise Rejected(
+                            Reason.FUTURE,
+                            "the event time is too far ahead of the record's timestamp",
                         )
             except Rejected as rejected:
                 admitted.dead.append((record, rejected.reason, rejected.detail))
                 continue
-            arrive((at, rank | offset, event, micros, at if at < timestamp else timestamp))
+            # min() would cost 80 ns more.
+            arrive((at, rank | offset, event, micros, at if at < timestamp else timestamp))  # noqa: FURB136
         if judged:
             admitted.records = judged
             admitted.next_offset = offset + 1

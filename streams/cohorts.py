@@ -1,11 +1,12 @@
 """Retention and churn of one window: what it remembers of its own past.
 
-``D(t)`` is the number of distinct customers active in ``[t - w, t)``. The window remembers it for the last w/e
-boundaries, so the base at t, the customers active in ``[t - 2w, t - w)``, is ``S(t) = D(t - w)``: no set is kept.
+``D(t)`` is the number of distinct customers active in ``[t - w, t)``. The window remembers it for
+the last w/e boundaries, so the base at t, the customers active in ``[t - 2w, t - w)``, is ``S(t) =
+D(t - w)``: no set is kept.
 
 A customer who returns at u after a last activity at p counts as *reactivated* at the boundaries in
-``(max(u, p + 2w), u + w]``: active now, active before ``t - 2w``, silent between. The interval is entered into a difference
-ring when the return is folded.
+``(max(u, p + 2w), u + w]``: active now, active before ``t - 2w``, silent between. The interval is
+entered into a difference ring when the return is folded.
 
 Boundaries are counted by index: boundary k is the moment ``k * hop``.
 """
@@ -22,7 +23,9 @@ from streams.sums import Mark
 class CohortMemory:
     """Remembered distinct counts and the reactivation ring of one window."""
 
-    def __init__(self, *, size_ms: int, hop_ms: int, columns_of_cells: Integers, columns: int) -> None:
+    def __init__(
+        self, *, size_ms: int, hop_ms: int, columns_of_cells: Integers, columns: int
+    ) -> None:
         """Start with nothing remembered at boundary 0."""
         self.size_ms = size_ms
         self.hop_ms = hop_ms
@@ -79,7 +82,9 @@ class CohortMemory:
         return sorted(int(first + (place - first) % ring) for place in places)
 
     def count_returns(self, back_ms: int, last_ms: Integers, cells: Integers) -> None:
-        """Customers who were last active at ``last_ms`` returned in the pane that begins at ``back_ms``."""
+        """Customers who were last active at ``last_ms`` returned in the pane that begins at
+        ``back_ms``.
+        """
         gone = back_ms - last_ms > self.size_ms - self.hop_ms
         gone &= last_ms != NEVER
         if not gone.any():
@@ -146,7 +151,9 @@ class CohortMemory:
         self._distinct[place] = distinct
 
     def _remember_run(self, before: int, silent: int, staying: Integers | None) -> None:
-        """Remember ``silent`` boundaries; ``staying[j]`` is D at ``before + j``, zero beyond (None: zero at all)."""
+        """Remember ``silent`` boundaries; ``staying[j]`` is D at ``before + j``, zero beyond (None:
+        zero at all).
+        """
         hops, memory = self.hops, self._distinct
         if silent <= hops:
             self.base = memory[(before + silent) % hops].copy()

@@ -12,7 +12,9 @@ from streams.windows import DAY_MS, DEFAULT_WINDOWS, HOUR_MS, MINUTE_MS, SECOND_
 STATE_FORMAT = 1
 """Version of what a snapshot holds; raised whenever its meaning changes."""
 REPLAY_LAG_MS = HOUR_MS
-"""A partition is in replay while its newest record is older than its record timestamp by more than this."""
+"""A partition is in replay while its newest record is older than its record timestamp by more than
+this.
+"""
 
 
 class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +32,9 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fingerprint(self) -> str:
-        """What a snapshot or a partial depends on: windows, session gap, segments, activity, format."""
+        """What a snapshot or a partial depends on: windows, session gap, segments, activity,
+        format.
+        """
         parts = (
             STATE_FORMAT,
             [str(window) for window in self.windows.windows],

@@ -1,7 +1,8 @@
 """``heartline evaluate``: a complete file of events through the same core (DESIGN.md 6.1).
 
-The file is complete, so nothing is late: events are folded in event-time order, and time moves on to each instant in
-turn, so that sessions and timers that fall due by then do. An event at or after an instant does not count for it.
+The file is complete, so nothing is late: events are folded in event-time order, and time moves on
+to each instant in turn, so that sessions and timers that fall due by then do. An event at or after
+an instant does not count for it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from streams.state import Arrival, State
 from streams.windows import ConfigurationError, Window, WindowSet
 
 Evaluated = tuple[int, Event, int]
-"""Event time in milliseconds, event, amount in millionths: what `schemas.decode.Decoder.decode` returns."""
+"""Event time in milliseconds, event, amount in millionths: what `schemas.decode.Decoder.decode`
+returns.
+"""
 
 
 def check_instants(ats_ms: Iterable[int], windows: Iterable[Window]) -> None:
-    """Every instant must lie on every hop. Raises `ConfigurationError` that names the nearest two."""
+    """Every instant must lie on every hop. Raises `ConfigurationError` that names the nearest
+    two.
+    """
     for at in ats_ms:
         for window in windows:
             if at % window.hop_ms:
@@ -45,8 +50,8 @@ def evaluate(
 ) -> list[Result]:
     """The results of ``config``'s windows at each instant: by instant, window, metric, column.
 
-    ``events`` may come in any order; ties keep their order within one input. Windows whose hops don't nest are
-    evaluated apart. Raises `ConfigurationError` for an instant off a hop.
+    ``events`` may come in any order; ties keep their order within one input. Windows whose hops
+    don't nest are evaluated apart. Raises `ConfigurationError` for an instant off a hop.
     """
     check_instants(ats_ms, config.windows.windows)
     arrivals: list[Arrival] = [

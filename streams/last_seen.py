@@ -1,13 +1,14 @@
 """Marks counted by time: distinct customers of every trailing window from one histogram.
 
-``counts[mark, slot, column]`` is the number of marks whose moment lies in the slot. A customer has at most one
-entry of each mark (`Mark.DAY`: one a day), so the sum over the slots of a window is a number of *distinct*
-customers, exactly, and no window keeps a set.
+``counts[mark, slot, column]`` is the number of marks whose moment lies in the slot. A customer has
+at most one entry of each mark (`Mark.DAY`: one a day), so the sum over the slots of a window is a
+number of *distinct* customers, exactly, and no window keeps a set.
 
-Slots are fine for young moments and coarse for old ones. Tier l has slots of hop e_l and reaches back to its
-*horizon*, about twice the longest window of that hop (churn looks back twice); older slots retire into the next tier, and
-beyond the last tier they are forgotten. A window's borders are multiples of its hop, and up to its reach all slots are at
-least that fine, so a border never cuts a slot.
+Slots are fine for young moments and coarse for old ones. Tier l has slots of hop e_l and reaches
+back to its *horizon*, about twice the longest window of that hop (churn looks back twice); older
+slots retire into the next tier, and beyond the last tier they are forgotten. A window's borders are
+multiples of its hop, and up to its reach all slots are at least that fine, so a border never cuts a
+slot.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from streams.windows import WindowSet
 NEVER = -(1 << 60)
 """A moment that has not happened."""
 FEW = 6
-"""Up to so many marks are moved one by one (2 us each) rather than by numpy (15 us at the least)."""
+"""Up to so many marks are moved one by one (2 us each) rather than by numpy (15 us at the
+least).
+"""
 
 
 class LastSeen:
@@ -102,7 +105,9 @@ class LastSeen:
         self.counts[mark, self.slot_of(moment_ms)] += by_column
 
     def advance(self, now_ms: int) -> None:
-        """Let slots that are older than their tier's reach retire. ``now_ms`` is a boundary of the base pane."""
+        """Let slots that are older than their tier's reach retire. ``now_ms`` is a boundary of the
+        base pane.
+        """
         self._until = now_ms + self._hops[0]
         # Coarse tiers first: after a long silence a slot may retire past the next tier.
         for tier in range(len(self._hops) - 1, -1, -1):
@@ -126,10 +131,12 @@ class LastSeen:
         self.counts[:, slots] = 0
         places = self.slots_of(starts, youngest=tier + 1)
         known = places >= 0
-        np.add.at(self.counts, (slice(None), places[known]), moved[:, known])
+        np.add.at(self.counts.swapaxes(0, 1), places[known], moved[:, known].swapaxes(0, 1))
 
     def total(self, start_ms: int, end_ms: int, marks: slice = slice(None)) -> Integers:
-        """``[marks, columns]``: marks in ``[start, end)``; both are borders of slots of their age."""
+        """``[marks, columns]``: marks in ``[start, end)``; both are borders of slots of their
+        age.
+        """
         found: Integers | None = None
         end_ms = min(end_ms, self._until)
         for tier, hop in enumerate(self._hops):
@@ -150,7 +157,9 @@ class LastSeen:
         return found
 
     def profile(self, mark: int, start_ms: int, end_ms: int, step_ms: int) -> Integers:
-        """``[steps, columns]``: marks in each step of ``[start, end)``; a step is a hop whose windows reach so far."""
+        """``[steps, columns]``: marks in each step of ``[start, end)``; a step is a hop whose
+        windows reach so far.
+        """
         found = np.zeros(((end_ms - start_ms) // step_ms, self._columns), np.int64)
         end_ms = min(end_ms, self._until)
         for tier, hop in enumerate(self._hops):

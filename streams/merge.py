@@ -1,13 +1,15 @@
 """Event time of one partition: the watermark over its four inputs, and the events that wait for it.
 
-- The *mark* of an input is the highest ``min(event time, record timestamp)`` seen less the allowed disorder: one fast clock
-  must not drag it.
-- The *watermark* is the minimum of the marks of all inputs that are not idle, and never goes back. It says: everything
-  older has arrived. Events older than it are folded; one that arrives older than it is late. What is exactly as old
-  waits, so that ties between inputs keep their order.
-- An input is *idle* only when we stand at its high water for ``idle_after``, never because we held it.
+- The *mark* of an input is the highest ``min(event time, record timestamp)`` seen less the allowed
+  disorder: one fast clock must not drag it.
+- The *watermark* is the minimum of the marks of all inputs that are not idle, and never goes back.
+  It says: everything older has arrived. Events older than it are folded; one that arrives older
+  than it is late. What is exactly as old waits, so that ties between inputs keep their order.
+- An input is *idle* only when we stand at its high water for ``idle_after``, never because we held
+  it.
 - The watermark moves record by record, so how records are cut into batches changes nothing.
-- When every input is idle and the newest record was a live one, the clock that we are handed moves the watermark.
+- When every input is idle and the newest record was a live one, the clock that we are handed moves
+  the watermark.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class Watermark:
         return all(self._is_idle)
 
     def limit_of_others(self, source: Source) -> int:
-        """How far ``source`` alone may move the watermark: the lowest mark of the other inputs that are not idle."""
+        """How far ``source`` alone may move the watermark: the lowest mark of the other inputs that
+        are not idle.
+        """
         others = [
             mark
             for other, mark in enumerate(self.marks)
@@ -79,7 +83,9 @@ class Watermark:
         self.lag_ms = dumped["lag_ms"]
 
     def settle(self, now_ms: int) -> None:
-        """Take idleness and, where nothing but silence is left of live inputs, the clock into account."""
+        """Take idleness and, where nothing but silence is left of live inputs, the clock into
+        account.
+        """
         if self.is_idle:
             if self.lag_ms is not None and not self.is_replay:
                 self.value = max(self.value, now_ms - self._disorder)

@@ -1,7 +1,7 @@
 """Every metric, declared once: name, unit, kind, formula, help.
 
-Exporters, results, documentation and dashboards are made from `METRICS`; a metric that is not here does not exist. The
-definitions are those of METRICS.md 3; `help` is the short form.
+Exporters, results, documentation and dashboards are made from `METRICS`; a metric that is not here
+does not exist. The definitions are those of METRICS.md 3; `help` is the short form.
 """
 
 from __future__ import annotations
@@ -73,11 +73,15 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """`Result.complete` is false until this many windows have been observed."""
     is_null_until_complete: bool = False
     is_revisable: bool = False
-    """Whether late events change results that were already published (METRICS: additive metrics and their ratios)."""
+    """Whether late events change results that were already published (METRICS: additive metrics and
+    their ratios).
+    """
     q: float = 0.0
 
 
-def _terms(*members: Additive | Mark | Cohort, minus: tuple[Mark | Cohort, ...] = ()) -> tuple[Term, ...]:
+def _terms(
+    *members: Additive | Mark | Cohort, minus: tuple[Mark | Cohort, ...] = ()
+) -> tuple[Term, ...]:
     return tuple((row_of(m), 1) for m in members) + tuple((row_of(m), -1) for m in minus)
 
 
@@ -115,7 +119,7 @@ def _money(name: str, text: str, terms: tuple[Term, ...]) -> Metric:
     )
 
 
-def _ratio(
+def _ratio(  # noqa: PLR0913 - a declaration names what it has beyond the common
     name: str,
     text: str,
     numerator: tuple[Term, ...],
@@ -355,8 +359,8 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 class WindowTotals(msgspec.Struct, frozen=True, kw_only=True):
     """A window at a boundary, over all partitions: what results are computed from.
 
-    ``sums[row][column]`` are exact integers; ``durations[column]`` is a dense histogram. ``observed_from_ms`` is the earliest
-    event of all.
+    ``sums[row][column]`` are exact integers; ``durations[column]`` is a dense histogram.
+    ``observed_from_ms`` is the earliest event of all.
     """
 
     window: str
@@ -370,9 +374,11 @@ class WindowTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def wilson(successes: int, n: int) -> tuple[float, float] | None:
-    """The Wilson score interval at 95 % of a proportion; None unless ``0 <= successes <= n`` and n > 0.
+    """The Wilson score interval at 95 % of a proportion; None unless ``0 <= successes <= n`` and n
+    > 0.
 
-    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22 (1927).
+    Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA
+    22 (1927).
     """
     if n <= 0 or not 0 <= successes <= n:
         return None

@@ -1,7 +1,7 @@
 """The base pane that is still open: append-only logs, counted at once when it closes.
 
-An event appends small integers to lists (31 ns each); the close counts them with numpy. So an event costs the
-same however many windows, columns and levels there are.
+An event appends small integers to lists (31 ns each); the close counts them with numpy. So an event
+costs the same however many windows, columns and levels there are.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class OpenPane:
         self.started: list[int] = []
         """``cell * channels + channel`` of each session that started."""
         self.closed: list[int] = []
-        """``(cell * channels + channel) * 4 + converted * 2 + bounced`` of each session that closed."""
+        """``(cell * channels + channel) * 4 + converted * 2 + bounced`` of each session that
+        closed.
+        """
         self.closed_ms: list[int] = []
         """Its duration."""
         self.active_cells: list[int] = []
@@ -89,7 +91,9 @@ class OpenPane:
         return not (self.counted or self.closed or self.summed or self.active_cells)
 
     def take_counts(self) -> Pane:
-        """Count the logs of additive counters and clear them. Raises OverflowError beyond 64 bits."""
+        """Count the logs of additive counters and clear them. Raises OverflowError beyond 64
+        bits.
+        """
         cells, columns = self._cells, self._columns
         by_cell = np.bincount(
             np.array(self.counted, np.int64), minlength=ADDITIVES * cells

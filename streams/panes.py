@@ -1,9 +1,9 @@
 """Additive counters in panes, rolled up into coarser hops; a window is a running sum.
 
-The base pane that closes is added to every level's open pane; a level whose boundary is reached closes its
-own pane, which enters each of its windows and leaves each of them once, w later. All of it is 64-bit integers, so what
-leaves is exactly what entered. Sums are kept below 2^62 by a check at every entry; an overflow is an error, never a
-wrap.
+The base pane that closes is added to every level's open pane; a level whose boundary is reached
+closes its own pane, which enters each of its windows and leaves each of them once, w later. All of
+it is 64-bit integers, so what leaves is exactly what entered. Sums are kept below 2^62 by a check
+at every entry; an overflow is an error, never a wrap.
 
 A pane without counts is not stored: empty time costs nothing.
 """
@@ -91,8 +91,8 @@ class WindowSum:
 class Level:
     """All panes of one hop and the windows made of them.
 
-    Pane k covers ``[k * hop, (k + 1) * hop)``. ``boundary`` is the index of the first pane that has not closed:
-    every window ends at ``boundary * hop``.
+    Pane k covers ``[k * hop, (k + 1) * hop)``. ``boundary`` is the index of the first pane that has
+    not closed: every window ends at ``boundary * hop``.
     """
 
     def __init__(self, hop_ms: int, sizes_ms: list[int], shape: tuple[int, int]) -> None:
@@ -115,7 +115,9 @@ class Level:
             self.open.add(pane)
 
     def close(self) -> Pane | None:
-        """The open pane closes and enters the windows; what is w old leaves them. Returns it, unless it is empty."""
+        """The open pane closes and enters the windows; what is w old leaves them. Returns it,
+        unless it is empty.
+        """
         pane, self.open = self.open, None
         index = self.boundary
         self.boundary = index + 1
@@ -166,7 +168,9 @@ class Level:
         return False
 
     def touch(self, moment_ms: int) -> None:
-        """Something that is no counter changed in this pane: its boundaries may report other sums."""
+        """Something that is no counter changed in this pane: its boundaries may report other
+        sums.
+        """
         self._note_busy(moment_ms // self.hop_ms)
 
     def dump(self) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """One partition of the engine: four inputs merged by event time into one state. No I/O, no clock.
 
-The way of a batch: `Admission` judges it, `Partition.receive` counts every record under exactly one heading, moves the
-watermark record by record, and folds what has become older than it. What windows report on the way is taken by `drain`.
+The way of a batch: `Admission` judges it, `Partition.receive` counts every record under exactly one
+heading, moves the watermark record by record, and folds what has become older than it. What windows
+report on the way is taken by `drain`.
 
-    consumed = folded + too_late + duplicate + dead + control + waiting        (folded includes late_counted)
+    consumed = folded + too_late + duplicate + dead + control + waiting        (folded includes
+    late_counted)
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from bisect import bisect_left
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from schemas.events import TimePassed
 from schemas.topics import Source
@@ -50,10 +53,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     def __add__(self, other: Account) -> Account:
         """The account of both."""
         return Account(
-            **{
-                name: getattr(self, name) + getattr(other, name)
-                for name in self.__struct_fields__
-            }
+            **{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__}
         )
 
 
@@ -78,15 +78,20 @@ class _Counts:
     __slots__ = ("consumed", "control", "dead", "duplicate", "folded", "late_counted", "too_late")
 
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+        self.consumed = 0
+        self.folded = 0
+        self.late_counted = 0
+        self.too_late = 0
+        self.duplicate = 0
+        self.dead = 0
+        self.control = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One consistent state of a partition.
 
-    ``read_to`` is the next offset to read of each input, ``resume`` the lowest still waiting. The waiting events are not in
-    it: they are read again from ``resume``.
+    ``read_to`` is the next offset to read of each input, ``resume`` the lowest still waiting. The
+    waiting events are not in it: they are read again from ``resume``.
     """
 
     fingerprint: str
@@ -174,7 +179,8 @@ class Partition:
         return self._next[source]
 
     def receive(self, source: Source, admitted: Admitted[Any]) -> list[int]:
-        """Take a judged batch; fold what the watermark passes. Returns the offsets of the records that came too late.
+        """Take a judged batch; fold what the watermark passes. Returns the offsets of the records
+        that came too late.
 
         Raises OverflowError when a sum would no longer be exact.
         """
@@ -194,10 +200,14 @@ class Partition:
             time.lag_ms = admitted.lag_ms
         limit = time.limit_of_others(source)
         if self._is_replaying:
-            # The watermark stands still until every input is back where the snapshot had read to: else "read before and
-            # older than the watermark" would not mean "folded".
+            # The watermark stands still until every input is back where the snapshot had read to:
+            # else "read before and older than the watermark" would not mean "folded".
             limit = NEVER
-        mark, watermark, disorder = time.marks[source], time.value, self.config.max_out_of_orderness_ms
+        mark, watermark, disorder = (
+            time.marks[source],
+            time.value,
+            self.config.max_out_of_orderness_ms,
+        )
         wait = self._waiting.append
         for arrival in admitted.arrivals:
             at = arrival[0]
@@ -222,7 +232,9 @@ class Partition:
         return too_late
 
     def _take_replayed(self, source: Source, admitted: Admitted[Any]) -> Admitted[Any]:
-        """Of the records read before the snapshot only the events that waited still count; returns the later ones."""
+        """Of the records read before the snapshot only the events that waited still count; returns
+        the later ones.
+        """
         known, folded_to = self._replay_to[source], self._time.value
         later: Admitted[Any] = Admitted()
         later.next_offset, later.lag_ms = admitted.next_offset, admitted.lag_ms
@@ -244,13 +256,17 @@ class Partition:
         self._time.observe(source, at_high_water=at_high_water, now_ms=now_ms)
 
     def tick(self, now_ms: int) -> None:
-        """Let idleness and, when all inputs are idle and live, the wall clock move the watermark."""
+        """Let idleness and, when all inputs are idle and live, the wall clock move the
+        watermark.
+        """
         if not self._is_replaying:
             self._time.settle(now_ms)
             self._release()
 
     def ahead(self) -> set[Source]:
-        """The inputs to hold: too many events wait, and another input is behind. Never all of them."""
+        """The inputs to hold: too many events wait, and another input is behind. Never all of
+        them.
+        """
         if self._is_replaying:
             return {s for s in Source if self._next[s] >= self._replay_to[s]}
         if len(self._waiting) <= self.config.buffer_limit:
@@ -271,7 +287,9 @@ class Partition:
         return len(self._waiting)
 
     def resume_offset(self, source: Source) -> int:
-        """The lowest offset still waiting, or the next to read: from here a reader misses nothing."""
+        """The lowest offset still waiting, or the next to read: from here a reader misses
+        nothing.
+        """
         return min(
             (a[1] & OFFSET_MASK for a in self._waiting if a[1] >> ORDER_BITS == source),
             default=self._next[source],
@@ -321,7 +339,8 @@ class Partition:
         reached = self._time.value
         windows = self.config.windows.windows
         if reached == NEVER:
-            # Not one record yet. Said again and again, because only a fresh word of it counts: see `streams.rollup`.
+            # Not one record yet. Said again and again, because only a fresh word of it counts: see
+            # `streams.rollup`.
             if not self._time.is_idle:
                 return []
             return [self._silence(i, FOREVER, is_untouched=True) for i in range(self._windows)]
@@ -373,10 +392,8 @@ class Partition:
         state = self.state
         duplicates = state.fold(ready)
         counts = self._counts
-        by_source = [0] * len(Source)
-        for arrival in ready:
-            by_source[arrival[1] >> ORDER_BITS] += 1
-        for source, folded in enumerate(by_source):
+        ranks = np.array([arrival[1] for arrival in ready], np.int64) >> ORDER_BITS
+        for source, folded in enumerate(np.bincount(ranks, minlength=len(Source)).tolist()):
             counts[source].folded += folded
         for arrival in duplicates:
             source = arrival[1] >> ORDER_BITS

@@ -1,8 +1,9 @@
 """An invertible histogram of durations: quantiles within 1 %, panes that add and subtract exactly.
 
-Bin 0 holds the value 0. Bin i >= 1 holds the integers in ``(g^(i-2), g^(i-1)]`` with g = 1.01^2, and stands for
-its geometric middle, so the estimate differs from any value of the bin by at most 1 %. Bins are integers
-counted exactly: a pane that leaves a window takes out precisely what it put in.
+Bin 0 holds the value 0. Bin i >= 1 holds the integers in ``(g^(i-2), g^(i-1)]`` with g = 1.01^2,
+and stands for its geometric middle, so the estimate differs from any value of the bin by at most 1
+%. Bins are integers counted exactly: a pane that leaves a window takes out precisely what it put
+in.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def bins_of(values: Integers) -> Integers:
 
 
 def quantile(counts: Integers, q: float) -> float | None:
-    """The value of rank ``ceil(q * n)`` (nearest rank), within 1 %; None when ``counts`` is empty."""
+    """The value of rank ``ceil(q * n)`` (nearest rank), within 1 %; None when ``counts`` is
+    empty.
+    """
     total = int(counts.sum())
     if total == 0:
         return None

@@ -1,17 +1,21 @@
 """Partials of all partitions in, global results out. No I/O, no clock.
 
-Every count is a sum over partitions (co-partitioning puts all of a customer into one), so a global window is the
-sum of the partitions' windows at the same boundary.
+Every count is a sum over partitions (co-partitioning puts all of a customer into one), so a global
+window is the sum of the partitions' windows at the same boundary.
 
-- Of one partition and window the partial with the highest (epoch, revision) speaks, from its own ``end_ms`` on: it replaces
-  whatever an older one said of that boundary and the later ones. A new epoch reports its past again.
-- A boundary is *whole* when every partition has reached it; boundaries are published in order, whole.
-- A partition that was never read from (untouched) counts as zero only on its word given at least ``hold_ms`` after the
-  boundary was first due: data that is on its way to it may otherwise be missed.
-- In live operation a boundary that is not whole after ``timeout_ms`` is published with ``missing_partitions`` > 0, once; when
-  it becomes whole it is published again.
-- What changes after it was published is published again under the same ``result_id`` with a higher ``revision``, as
-  long as the boundary is remembered. What has not changed is never published twice.
+- Of one partition and window the partial with the highest (epoch, revision) speaks, from its own
+  ``end_ms`` on: it replaces whatever an older one said of that boundary and the later ones. A new
+  epoch reports its past again.
+- A boundary is *whole* when every partition has reached it; boundaries are published in order,
+  whole.
+- A partition that was never read from (untouched) counts as zero only on its word given at least
+  ``hold_ms`` after the boundary was first due: data that is on its way to it may otherwise be
+  missed.
+- In live operation a boundary that is not whole after ``timeout_ms`` is published with
+  ``missing_partitions`` > 0, once; when it becomes whole it is published again.
+- What changes after it was published is published again under the same ``result_id`` with a higher
+  ``revision``, as long as the boundary is remembered. What has not changed is never published
+  twice.
 """
 
 from __future__ import annotations
@@ -72,7 +76,9 @@ class _Track:
         self.order = (-1, -1)
         self.segments: list[_Segment] = []
         self.announced_ms: int | None = None
-        """When the partition last said that it is untouched; None when it isn't, -1 when just now."""
+        """When the partition last said that it is untouched; None when it isn't, -1 when just
+        now.
+        """
 
     def add(self, partial: Partial, hop_ms: int) -> bool:
         """Take a partial; returns whether it is news."""
@@ -221,7 +227,8 @@ class RollUp:
                 break
             if not is_whole:
                 if end_ms <= reached:
-                    # The past of some partition is forgotten: nothing can be said of this boundary any more.
+                    # The past of some partition is forgotten: nothing can be said of this boundary
+                    # any more.
                     del state.pending[end_ms]
                     continue
                 is_live = bool(present) and not any(s.is_replay for s in present)
@@ -235,14 +242,13 @@ class RollUp:
     def _is_confirmed(
         self, state: _Window, segments: list[_Segment | None], first_seen: int
     ) -> bool:
-        """Whether every untouched partition has given its word long enough after the boundary was due."""
+        """Whether every untouched partition has given its word long enough after the boundary was
+        due.
+        """
         return all(
             segment is None
             or not segment.is_untouched
-            or (
-                track.announced_ms is not None
-                and track.announced_ms - first_seen >= self._hold_ms
-            )
+            or (track.announced_ms is not None and track.announced_ms - first_seen >= self._hold_ms)
             for track, segment in zip(state.tracks, segments, strict=True)
         )
 
@@ -281,7 +287,7 @@ class RollUp:
             state.recent.insert(place, end_ms)
 
     def _totals(self, state: _Window, end_ms: int, present: list[_Segment]) -> WindowTotals:
-        sums = np.sum([segment.sums for segment in present], axis=0, dtype=np.int64)
+        sums: Integers = np.stack([segment.sums for segment in present]).sum(0)
         durations = np.zeros(self._columns * BINS, np.int64)
         for segment in present:
             if segment.durations:
@@ -317,15 +323,15 @@ _FIELDS = Result.__struct_fields__
 
 
 def _digest_of(result: Result) -> int:
-    """A digest of the fields of DESIGN.md 6.1; over a boundary's results the digests add up in any order."""
+    """A digest of the fields of DESIGN.md 6.1; over a boundary's results the digests add up in any
+    order.
+    """
     return xxh3_64_intdigest(msgspec.msgpack.encode([getattr(result, name) for name in _FIELDS]))
 
 
 def _digest_of_totals(totals: WindowTotals) -> int:
     return xxh3_64_intdigest(
-        totals.sums.tobytes()
-        + totals.durations.tobytes()
-        + repr(totals.observed_from_ms).encode()
+        totals.sums.tobytes() + totals.durations.tobytes() + repr(totals.observed_from_ms).encode()
     )
 
 

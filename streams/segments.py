@@ -1,9 +1,9 @@
 """Where a count belongs: customer cells, and the columns in which cells and channels are reported.
 
-A customer sits in exactly one *cell*, the pair of persona and region. Counts are reported by *column*: one
-for everyone, one for each value of each configured customer dimension, one for each channel. Every value that
-is not configured is ``other``, an absent one ``unknown``, so the number of columns is bounded by the
-configuration whatever is sent.
+A customer sits in exactly one *cell*, the pair of persona and region. Counts are reported by
+*column*: one for everyone, one for each value of each configured customer dimension, one for each
+channel. Every value that is not configured is ``other``, an absent one ``unknown``, so the number
+of columns is bounded by the configuration whatever is sent.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Column(msgspec.Struct, frozen=True):
 class Segments(msgspec.Struct, frozen=True, kw_only=True):
     """The configured customer dimensions and acquisition channels.
 
-    ``reported`` names the customer dimensions that get columns. A dimension that is not reported still has
-    its values, so that cells mean the same in every configuration.
+    ``reported`` names the customer dimensions that get columns. A dimension that is not reported
+    still has its values, so that cells mean the same in every configuration.
     """
 
     persona: Values = Values()
@@ -81,7 +81,9 @@ class Segments(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse a dimension that events do not carry."""
         for name in self.reported:
             if name not in DIMENSIONS:
-                message = f"unknown customer dimension {name!r}: events carry {', '.join(DIMENSIONS)}"
+                message = (
+                    f"unknown customer dimension {name!r}: events carry {', '.join(DIMENSIONS)}"
+                )
                 raise ConfigurationError(message)
 
     @property
@@ -107,7 +109,9 @@ class Segments(msgspec.Struct, frozen=True, kw_only=True):
         return 1 + sum(len(self._values(name).all) for name in self.reported)
 
     def columns_of_cells(self) -> Integers:
-        """``[cells, 1 + reported dimensions]``: the columns in which a customer of each cell is counted."""
+        """``[cells, 1 + reported dimensions]``: the columns in which a customer of each cell is
+        counted.
+        """
         table = np.zeros((self.cells, 1 + len(self.reported)), np.int64)
         regions = len(self.region.all)
         cell = np.arange(self.cells)
@@ -118,7 +122,9 @@ class Segments(msgspec.Struct, frozen=True, kw_only=True):
         return table
 
     def cell_matrix(self) -> Integers:
-        """``[cells, customer columns]`` of 0 and 1: multiply counts by cell with it to get counts by column."""
+        """``[cells, customer columns]`` of 0 and 1: multiply counts by cell with it to get counts
+        by column.
+        """
         matrix = np.zeros((self.cells, self.customer_columns), np.int64)
         matrix[np.arange(self.cells)[:, None], self.columns_of_cells()] = 1
         return matrix

@@ -45,7 +45,9 @@ class Mark(enum.IntEnum):
     FIRST_ACTIVE = 4
     FIRST_BOUGHT = 5
     DAY = 6
-    """The last activity of each UTC day: pairs of customer and day, exact where a window cuts a day."""
+    """The last activity of each UTC day: pairs of customer and day, exact where a window cuts a
+    day.
+    """
 
 
 class Cohort(enum.IntEnum):

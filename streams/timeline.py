@@ -1,10 +1,12 @@
 """The time of one partition: its open pane, its levels of panes, its windows.
 
-Time is the start of the open base pane. It moves only in `Timeline.advance`: a pane closes (timers fire, logs are
-counted, marks move, the pane rolls up level by level, every window whose hop ends there steps and reports), or time
-jumps over a stretch in which nothing is due. A jump stops only where a window reports something new.
+Time is the start of the open base pane. It moves only in `Timeline.advance`: a pane closes (timers
+fire, logs are counted, marks move, the pane rolls up level by level, every window whose hop ends
+there steps and reports), or time jumps over a stretch in which nothing is due. A jump stops only
+where a window reports something new.
 
-Customers are not known here; whoever folds them hands in ``fire`` (what comes due before a moment) and ``next_due``.
+Customers are not known here; whoever folds them hands in ``fire`` (what comes due before a moment)
+and ``next_due``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from streams.cohorts import CohortMemory
 from streams.config import CoreConfig
 from streams.last_seen import NEVER, LastSeen
 from streams.open_pane import OpenPane
-from streams.panes import Level, Pane
+from streams.panes import Level
 from streams.segments import Integers
 from streams.sums import ADDITIVES, MARKS, ROWS, Additive, Cohort, Mark, row_of
 from streams.windows import DAY_MS
@@ -30,8 +32,8 @@ _ACTIVE = slice(Mark.ACTIVE, Mark.ACTIVE + 1)
 class Report(msgspec.Struct, frozen=True):
     """What a window holds at a boundary.
 
-    ``sums[row, column]`` has the rows of `streams.sums`; ``durations`` is the sparse histogram of session durations as
-    rows of ``column * BINS + bin, count``.
+    ``sums[row, column]`` has the rows of `streams.sums`; ``durations`` is the sparse histogram of
+    session durations as rows of ``column * BINS + bin, count``.
     """
 
     window: int
@@ -51,10 +53,11 @@ class Timeline:
         next_due_ms: Callable[[], int | None],
         on_report: Callable[[Report], None] | None = None,
     ) -> None:
-        """``on_report`` is called at every boundary that can report other sums than the one before it.
+        """``on_report`` is called at every boundary that can report other sums than the one before
+        it.
 
-        ``fire(end)`` closes what comes due before ``end``, into the open pane; ``next_due_ms()`` is a moment before
-        which nothing comes due.
+        ``fire(end)`` closes what comes due before ``end``, into the open pane; ``next_due_ms()`` is
+        a moment before which nothing comes due.
         """
         segments, windows = config.segments, config.windows
         self.pane = OpenPane(segments)
@@ -71,7 +74,9 @@ class Timeline:
         self._columns = len(segments.columns())
         self._customer_columns = segments.customer_columns
         columns_of_cells = segments.columns_of_cells()
-        self.seen = LastSeen(windows, columns_of_cells=columns_of_cells, columns=self._customer_columns)
+        self.seen = LastSeen(
+            windows, columns_of_cells=columns_of_cells, columns=self._customer_columns
+        )
         shape = (ADDITIVES, self._columns)
         self._levels: list[Level] = []
         self._members: list[list[int]] = []
@@ -90,7 +95,8 @@ class Timeline:
             )
             for w in windows.windows
         ]
-        # A return to a window is silence longer than its size, whatever part of a hop the pane cuts off.
+        # A return to a window is silence longer than its size, whatever part of a hop the pane cuts
+        # off.
         self._shortest_silence = min(w.size_ms - w.hop_ms for w in windows.windows)
 
     def start(self, at_ms: int) -> None:
@@ -132,7 +138,9 @@ class Timeline:
                 return
 
     def touch(self, moment_ms: int) -> None:
-        """Marks moved in this pane, after it closed: its windows may report something new when it leaves them."""
+        """Marks moved in this pane, after it closed: its windows may report something new when it
+        leaves them.
+        """
         for level in self._levels:
             level.touch(moment_ms)
 
@@ -187,7 +195,9 @@ class Timeline:
                     self._on_report(self._report(level, place, member))
 
     def _changes(self, level: Level, member: int, boundary: int) -> set[int]:
-        """The boundaries up to ``boundary`` whose report can differ from the one before, the next and the last."""
+        """The boundaries up to ``boundary`` whose report can differ from the one before, the next
+        and the last.
+        """
         cohort = self.cohorts[member]
         now = level.boundary
         found = {now + 1, boundary}

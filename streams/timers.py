@@ -1,8 +1,8 @@
 """Silence is a signal: timers on event time, in a wheel of buckets one base pane wide.
 
-A customer stands in at most one bucket. A timer that comes due too early, because the customer was active since, is put
-into the bucket of its new moment; so an event never moves a timer, and there is one heap entry a bucket, not one
-an event.
+A customer stands in at most one bucket. A timer that comes due too early, because the customer was
+active since, is put into the bucket of its new moment; so an event never moves a timer, and there
+is one heap entry a bucket, not one an event.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Hopping windows: their text, their validity as a set, and the base pane that serves them all.
 
-A window of size w and hop e is evaluated at every multiple t of e since the epoch and covers ``[t - w, t)``.
-All windows of a set share panes, so their hops must nest: each divides the next.
+A window of size w and hop e is evaluated at every multiple t of e since the epoch and covers ``[t -
+w, t)``. All windows of a set share panes, so their hops must nest: each divides the next.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 import msgspec
 
@@ -24,7 +25,9 @@ _DURATION = re.compile(r"(\d{1,9})([smhd])")
 
 
 class ConfigurationError(ValueError):
-    """The configuration asks for something impossible; the message says what and what would be possible."""
+    """The configuration asks for something impossible; the message says what and what would be
+    possible.
+    """
 
 
 def duration_ms(text: str) -> int:
@@ -37,7 +40,9 @@ def duration_ms(text: str) -> int:
 
 
 class Window(msgspec.Struct, frozen=True):
-    """A hopping window. ``size`` and ``hop`` are the words of the configuration and of every result."""
+    """A hopping window. ``size`` and ``hop`` are the words of the configuration and of every
+    result.
+    """
 
     size: str
     hop: str
@@ -51,7 +56,9 @@ class Window(msgspec.Struct, frozen=True):
             raise ConfigurationError(message)
         window = cls(size, hop)
         if window.size_ms < window.hop_ms:
-            message = f"window {text}: the hop can't exceed the size: events would fall between windows"
+            message = (
+                f"window {text}: the hop can't exceed the size: events would fall between windows"
+            )
             raise ConfigurationError(message)
         if window.size_ms % window.hop_ms:
             message = f"window {text}: the size must be a multiple of the hop: windows are made of whole hops"
@@ -87,7 +94,9 @@ class WindowSet(msgspec.Struct, frozen=True):
     windows: tuple[Window, ...]
     session_gap_ms: int
     base_ms: int
-    """Length of the base pane: the largest divisor of the smallest hop and of a day that is not wider than the gap."""
+    """Length of the base pane: the largest divisor of the smallest hop and of a day that is not
+    wider than the gap.
+    """
 
     @classmethod
     def of(cls, windows: Iterable[Window], *, session_gap_ms: int = 30 * MINUTE_MS) -> WindowSet:
@@ -100,7 +109,7 @@ class WindowSet(msgspec.Struct, frozen=True):
             message = "two windows have the same size and hop: name each once"
             raise ConfigurationError(message)
         by_hop = sorted(unique, key=lambda w: (w.hop_ms, w.size_ms))
-        for finer, coarser in zip(by_hop, by_hop[1:], strict=False):
+        for finer, coarser in pairwise(by_hop):
             if coarser.hop_ms % finer.hop_ms:
                 message = (
                     f"the hops of windows {finer} and {coarser} don't nest: each hop must divide the next "
