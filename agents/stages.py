@@ -16,13 +16,15 @@ T = TypeVar("T")
 class Stages:
     """Seconds by stage, for synchronous work on one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """``clock`` in seconds; `time.process_time` leaves out what other processes took."""
         self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._clock = clock
         self._inner = 0.0
 
     def timed(self, stage: str, work: Callable[P, T]) -> Callable[P, T]:
         """``work``, with its time counted under ``stage``."""
-        clock, seconds = time.perf_counter, self.seconds
+        clock, seconds = self._clock, self.seconds
 
         def run(*arguments: P.args, **named: P.kwargs) -> T:
             before, self._inner = self._inner, 0.0
