@@ -7,16 +7,17 @@ or a pane, so it costs nothing per event) and takes the inner ones out of the ou
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from agents.settings import Settings
+from agents.stages import Stages
 from bench.population import Traffic, generate
 from schemas.decode import Decoder
 from schemas.topics import Source
 from streams.admission import Admission, Admitted
 from streams.config import CoreConfig
-from streams.partition import Partition
+from streams.partition import Partition, TickSums
 from streams.windows import Window, WindowSet
 
 BATCH = 2_000
@@ -81,31 +82,6 @@ def batches(traffic: Traffic, config: CoreConfig) -> Batches:
     return found
 
 
-@dataclass(slots=True)
-class Stopwatch:
-    """Time by stage, without that of the stages inside it."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _inner: list[float] = field(default_factory=lambda: [0.0])
-
-    def around(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """The same call, timed."""
-        clock, inner, seconds = time.perf_counter, self._inner, self.seconds
-        seconds.setdefault(stage, 0.0)
-
-        def timed(*arguments: Any, **named: Any) -> Any:
-            inner.append(0.0)
-            started = clock()
-            try:
-                return call(*arguments, **named)
-            finally:
-                spent = clock() - started
-                seconds[stage] += spent - inner.pop()
-                inner[-1] += spent
-
-        return timed
-
-
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What a run over prepared batches took."""
@@ -137,34 +113,38 @@ def prepare_collector() -> None:
 class Core:
     """One partition that is fed and drained under the stopwatch."""
 
-    def __init__(self, config: CoreConfig, publish: Callable[[Any], None] = lambda _: None) -> None:
-        """`publish` is called with everything that is drained; its time counts as reporting."""
+    def __init__(
+        self,
+        config: CoreConfig,
+        publish: Callable[[list[TickSums]], None] = lambda _: None,
+    ) -> None:
+        """`publish` gets what was drained after each batch; its time counts as reporting."""
         self.partition = Partition(config)
         self._base_ms = config.windows.base_ms
-        self._watch = Stopwatch()
+        self._stages = Stages(time.process_time)
         state: Any = self.partition.state
-        state.fold = self._watch.around(FOLD, state.fold)
-        state.timeline.advance = self._watch.around(CLOSE, state.timeline.advance)
-        self._receive = self._watch.around(MERGE, self.partition.receive)
-        self._drain = self._watch.around(REPORT, self._drained)
+        state.fold = self._stages.timed(FOLD, state.fold)
+        state.timeline.advance = self._stages.timed(CLOSE, state.timeline.advance)
+        self._receive = self._stages.timed(MERGE, self.partition.receive)
+        self._drain = self._stages.timed(REPORT, self._drained)
         self._publish = publish
         self._reports = 0
 
     def _drained(self) -> None:
-        for report in self.partition.drain():
-            self._reports += 1
-            self._publish(report)
+        if reports := self.partition.drain():
+            self._reports += len(reports)
+            self._publish(reports)
 
     def run(self, prepared: Batches) -> Measured:
         """Feed the batches; what they alone took."""
-        before = dict(self._watch.seconds)
+        before = dict(self._stages.seconds)
         start_ms, reports, events = self.partition.watermark, self._reports, 0
         for source, admitted in prepared:
             self._receive(source, admitted)
             self._drain()
             events += admitted.records
-        spent = {stage: at - before.get(stage, 0.0) for stage, at in self._watch.seconds.items()}
-        passed = self.partition.watermark - max(start_ms, 0) if start_ms > 0 else 0
+        spent = {stage: at - before.get(stage, 0.0) for stage, at in self._stages.seconds.items()}
+        passed = self.partition.watermark - start_ms if start_ms > 0 else 0
         return Measured(
             events,
             spent,

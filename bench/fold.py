@@ -42,10 +42,10 @@ def yardstick_ns() -> float:
     things = {f"thing-{number}": Thing() for number in range(100_000)}
     names = list(things)
     order = [names[number * 7919 % len(names)] for number in range(400_000)]
-    started = time.perf_counter()
+    started = time.process_time()
     for name in order:
         things[name].value = 1
-    return (time.perf_counter() - started) / len(order) * 1e9
+    return (time.process_time() - started) / len(order) * 1e9
 
 
 def measure(prepared: Batches) -> Measured:
