@@ -99,8 +99,15 @@ def series(name: str, suffix: str = "", **labels: str) -> str:
 
 
 def words(name: str) -> str:
-    """A metric's name as a title: "churn_ratio" -> "Churn ratio"."""
-    return name.replace("_", " ").capitalize()
+    """A metric's name as a title: "churn_ratio" -> "Churn ratio". The unit is on the axis."""
+    return name.replace("_seconds", "").replace("_", " ").capitalize()
+
+
+def unit_of(metric: Metric) -> str:
+    """Grafana's unit: only a proportion is a percentage, not 1.4 active days per customer."""
+    if metric.unit is Unit.RATIO and not metric.is_proportion:
+        return "none"
+    return UNITS[metric.unit]
 
 
 def described(names: Iterable[str], *more: str) -> str:
@@ -116,7 +123,7 @@ def described(names: Iterable[str], *more: str) -> str:
 
 def together(title: str, *names: str, note: str = "", width: int = 8) -> Panel:
     """Metrics of one unit in one panel."""
-    (unit,) = {UNITS[BY_NAME[name].unit] for name in names}
+    (unit,) = {unit_of(BY_NAME[name]) for name in names}
     return Panel(
         title,
         unit,
@@ -137,7 +144,7 @@ def ratio(name: str, *, width: int = 8) -> Panel:
     queries.append(Query(series(name, "_denominator"), "n"))
     return Panel(
         words(name),
-        UNITS[metric.unit],
+        unit_of(metric),
         described([name], note),
         tuple(queries),
         width=width,
@@ -150,7 +157,7 @@ def by(label: str, name: str, *, width: int = 8) -> Panel:
     everyone = {"persona": "all", "region": "all"}
     return Panel(
         f"{words(name)} by {label}",
-        UNITS[BY_NAME[name].unit],
+        unit_of(BY_NAME[name]),
         described(
             [name], f"One line for each {label}; the choice of persona and region is not used."
         ),
@@ -164,7 +171,7 @@ def tile(name: str) -> Panel:
     metric = BY_NAME[name]
     return Panel(
         words(name),
-        UNITS[metric.unit],
+        unit_of(metric),
         described([name], "Of the chosen window and segment; the area behind it is its course."),
         (Query(series(name), words(name)),),
         width=3,

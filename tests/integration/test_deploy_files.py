@@ -285,12 +285,22 @@ def test_every_panel_has_a_unit_a_description_and_the_provisioned_source(dashboa
 def test_a_proportion_is_shown_with_its_interval_and_its_denominator(dashboard: Json) -> None:
     for metric in METRICS:
         if metric.is_proportion:
-            (lines,) = (
-                [target["legendFormat"] for target in panel["targets"]]
+            (chart,) = (
+                panel
                 for panel in panels(dashboard)
                 if f"heartline_{metric.name}_low{{" in str(panel["targets"])
             )
+            lines = [target["legendFormat"] for target in chart["targets"]]
             assert lines[1:] == ["low", "high", "n"]
+            assert chart["fieldConfig"]["defaults"]["unit"] == "percentunit"
+
+
+def test_what_is_no_proportion_is_no_percentage(dashboard: Json) -> None:
+    others = {metric.name for metric in METRICS if not metric.is_proportion}
+    for panel in panels(dashboard):
+        shown = re.findall(r"\(heartline_(\w+)\{", str(panel["targets"]))
+        if others & set(shown):
+            assert panel["fieldConfig"]["defaults"]["unit"] != "percentunit", panel["title"]
 
 
 def test_panels_neither_overlap_nor_leave_the_grid(dashboard: Json) -> None:
