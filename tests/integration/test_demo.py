@@ -13,6 +13,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
+
+from tests.rig.brokers import Broker
 
 CDNOW = Path(__file__).parents[1] / "data" / "cdnow" / "CDNOW_sample.txt"
 MARK = "DEMO_TEST_MARK"
@@ -186,3 +189,20 @@ def test_a_file_without_events_is_a_plain_error(folder: Path, tmp_path: Path) ->
     assert status == 2
     assert "nothing to replay" in text
     assert len(text.splitlines()) == 1
+
+
+@needs_proc
+def test_ones_own_kafka_is_left_as_it_was(folder: Path, broker: Broker) -> None:
+    client = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
+    before = set(client.list_topics(timeout=10).topics)
+    demo = Demo(folder, "--for", "8s", "--bootstrap", broker.bootstrap)
+    status, text = demo.end()
+    assert status == 0, text
+    assert "balances" in text
+    assert demo.nothing_is_left()
+    deadline = time.monotonic() + 15
+    while (left := set(client.list_topics(timeout=10).topics) - before) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.5)
+    assert {topic for topic in left if topic.startswith("heartline-demo")} == set()
