@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import random
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.decode import Decoder
+from schemas.records import Partial, PublishedResult, Result
 from schemas.topics import Source
 from streams.evaluate import evaluate
-from streams.partition import TickSums
-from tests.oracle.generate import DAYS, SHAPES, Shape, arrivals, batches, history, split
+from streams.moments import from_text
+from streams.partition import Partition, Snapshot, TickSums
+from streams.quantiles import BINS
+from streams.rollup import RollUp, result_id
+from tests.oracle.generate import DAYS, MONTHS, SHAPES, Shape, arrivals, batches, history, split
+from tests.oracle.rules import DAY_MS, Arrival
+from tests.property.comparison import milliseconds_of
 from tests.property.engine_runs import (
     CURRENCIES,
     Run,
@@ -37,7 +46,10 @@ class Word:
     """What a partition said of one window, boundary by boundary."""
 
     def __init__(self, ticks: Iterable[TickSums], window: int) -> None:
-        self.ticks = [tick for tick in ticks if tick.window == window]
+        own = [tick for tick in ticks if tick.window == window]
+        # Silence before the first event may be told again, each time of a longer stretch.
+        silent = sum(tick.end_ms == 0 for tick in own)
+        self.ticks = own[max(0, silent - 1) :]
         self.ends = [tick.end_ms for tick in self.ticks]
 
     def at(self, t: int) -> tuple[object, ...]:
@@ -84,6 +96,58 @@ def test_the_cut_into_batches_does_not_matter_even_with_late_records(
 @shapes
 @settings(max_examples=2, phases=UNSHRUNK)
 @given(seed=seeds)
+def test_crashes_do_not_matter_even_with_late_records(shape: Shape, seed: int) -> None:
+    """A snapshot, a new partition that goes on from it; sometimes once more before it caught up."""
+    cut = batches(arrivals(shape, history(shape, seed), seed), seed, size=20)
+    rng = random.Random(seed)
+    engine = Run(config_of(shape))
+    for number, batch in enumerate(cut):
+        engine.feed(batch)
+        if rng.random() < 5 / len(cut):
+            engine = restored(engine)
+            for again in cut[: rng.randrange(number + 1)]:
+                feed_rest(engine, again)
+            engine = restored(engine)
+            for again in cut[: number + 1]:
+                feed_rest(engine, again)
+    assert_same(run(shape, cut), engine)
+
+
+@shapes
+@settings(max_examples=2, phases=UNSHRUNK)
+@given(seed=seeds)
+def test_after_a_crash_the_inputs_may_come_back_in_any_order(shape: Shape, seed: int) -> None:
+    shape = shape.on_time()
+    stream = arrivals(shape, history(shape, seed), seed)
+    cut = batches(stream, seed, size=20)
+    engine = run(shape, cut[: len(cut) // 2])
+    engine = restored(engine)
+    for source in random.Random(seed).sample(list(Source), len(Source)):
+        for batch in split([[one for one in stream if one.source == source]], seed):
+            feed_rest(engine, batch)
+    assert_same(run(shape, cut), engine)
+
+
+def restored(before: Run) -> Run:
+    """The engine as it comes back from its snapshot, by way of bytes."""
+    packed = msgspec.msgpack.encode(before.partition.snapshot())
+    snapshot = msgspec.msgpack.decode(packed, type=Snapshot)
+    after = Run(before.config, Partition.restore(before.config, snapshot))
+    after.ticks, after.too_late = before.ticks, before.too_late
+    return after
+
+
+def feed_rest(engine: Run, batch: Sequence[Arrival]) -> None:
+    """Hand over what the partition has not read, counting from where it resumed."""
+    start = engine.partition.next_offset(Source(batch[0].source))
+    rest = [one for one in batch if one.offset >= start]
+    if rest:
+        engine.feed(rest)
+
+
+@shapes
+@settings(max_examples=2, phases=UNSHRUNK)
+@given(seed=seeds)
 def test_eight_partitions_together_are_one(shape: Shape, seed: int) -> None:
     shape = shape.on_time()
     cut = batches(arrivals(shape, history(shape, seed), seed), seed, size=12)
@@ -92,6 +156,70 @@ def test_eight_partitions_together_are_one(shape: Shape, seed: int) -> None:
     whole = results_at(config, [run(shape, cut)], wanted)
     parts = results_at(config, [run(shape, part) for part in scatter(cut, 8)], wanted)
     assert whole == parts
+
+
+@settings(max_examples=2, phases=UNSHRUNK)
+@given(seed=seeds)
+def test_the_roll_up_of_eight_partitions_publishes_what_one_partition_reports(seed: int) -> None:
+    shape = replace(MONTHS.on_time(), windows=((7 * DAY_MS, DAY_MS), (14 * DAY_MS, DAY_MS)))
+    cut = batches(arrivals(shape, history(shape, seed), seed), seed, size=12)
+    config = config_of(shape)
+    parts = [run(shape, part) for part in scatter(cut, 8)]
+    roll_up = RollUp(config, 8)
+    queues = [partials_of(part, number) for number, part in enumerate(parts)]
+    published: dict[str, PublishedResult] = {}
+    rng = random.Random(seed)
+    while any(queues):
+        queue = rng.choice([one for one in queues if one])
+        for _ in range(min(len(queue), rng.randrange(1, 20))):
+            roll_up.add(queue.pop(0))
+        for result in roll_up.due(0):
+            assert result.missing_partitions == 0
+            assert result.result_id not in published
+            published[result.result_id] = result
+    whole = run(shape, cut)
+    wanted = sorted(
+        {
+            (one.end_ms, milliseconds_of(one.window), milliseconds_of(one.hop))
+            for one in published.values()
+        }
+    )
+    assert len(wanted) > 50
+    expected = {
+        result_id(one, from_text(one.at)): one for one in results_at(config, [whole], wanted)
+    }
+    assert {
+        name: Result(**{field: getattr(one, field) for field in Result.__struct_fields__})
+        for name, one in published.items()
+    } == expected
+
+
+def partials_of(engine: Run, number: int) -> list[Partial]:
+    """The reports of a partition as they stand on the partials topic."""
+    config = engine.config
+    return [
+        Partial(
+            partition=number,
+            window=config.windows.windows[tick.window].size,
+            hop=config.windows.windows[tick.window].hop,
+            end_ms=tick.end_ms,
+            valid_through_ms=tick.valid_through_ms,
+            epoch=1,
+            revision=revision,
+            watermark_ms=tick.watermark_ms,
+            observed_from_ms=tick.observed_from_ms,
+            is_replay=tick.is_replay,
+            is_untouched=tick.is_untouched,
+            fingerprint=config.fingerprint,
+            sums=tick.sums.tolist(),
+            durations=[
+                part
+                for place, count in tick.durations.tolist()
+                for part in (*divmod(place, BINS), count)
+            ],
+        )
+        for revision, tick in enumerate(engine.ticks, 1)
+    ]
 
 
 @shapes
