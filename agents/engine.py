@@ -142,6 +142,12 @@ class Engine:
         log.debug("takeover in generation %s", generation)
         assigned = {TP(tp.topic, tp.partition) for tp in consumer.assignment()}
         mine = {tp.partition for tp in assigned if tp.topic in self.sources}
+        split = {TP(topic, n) for topic in self.sources for n in mine} - assigned
+        if split:
+            raise EngineFailed(
+                f"the group split partition {min(split)[1]} between workers: do all members run "
+                "`heartline worker` with the same topics?"
+            )
         async with self._busy:
             claims: dict[int, tuple[Claim, Claim]] | None = {}
             if mine:

@@ -24,6 +24,7 @@ from faust.types import TP
 
 from agents.kafka_client import stop
 from agents.publisher import Outgoing, Publisher
+from agents.rollup_position import RollUpPosition
 from agents.settings import Settings
 from agents.transport import Batch, Consumer
 from schemas.records import Partial, PublishedResult
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 _POLL_MS = 200
 _TICK_S = 0.2
 _COMMIT_EVERY_S = 5.0
+_TAKEOVER_S = 120.0
+STATE_IS_DURABLE = False
+"""While it isn't, a partition that changes hands reports all of its past again. Then the revision of every
+boundary must be known, so the results are read from their beginning and not from the committed place."""
 
 
 class RollUpAgent:
@@ -42,7 +47,6 @@ class RollUpAgent:
         self._config = settings.core()
         self._partitions = settings.kafka.partitions
         self._timeout_ms = settings.rollup.timeout_ms
-        self._deadline_s = settings.engine.deadline_ms / 1_000
         topics = settings.topics()
         self._partials = TP(topics.partials, 0)
         self._results = topics.results
@@ -53,47 +57,63 @@ class RollUpAgent:
         self._decode_result = msgspec.json.Decoder(PublishedResult).decode
         self._core: RollUp | None = None
         self._consumer: Consumer | None = None
+        self._position: RollUpPosition | None = None
+        self._committed: tuple[int, dict[int, int]] | None = None
         self._busy = asyncio.Lock()
         self.next_offset = 0
         self.seconds = 0.0
         self.published = 0
 
     async def take_over(self, consumer: Consumer) -> None:
-        """Take the seat, or keep it. Raises what Kafka raises, and TimeoutError past the deadline."""
+        """Take the seat, or take it again. Raises what Kafka raises, TimeoutError past the deadline."""
         async with self._busy:
             core = RollUp(self._config, self._partitions, timeout_ms=self._timeout_ms)
-            async with asyncio.timeout(self._deadline_s):
-                await self._read_results(core)
+            async with asyncio.timeout(_TAKEOVER_S):
+                offset, results = _parse(await consumer.committed_text(self._partials))
+                start = results if STATE_IS_DURABLE else {}
+                self._position = RollUpPosition(await self._read_results(core, start))
                 first = await consumer.earliest_offsets(self._partials)
             self._core, self._consumer = core, consumer
-            self.next_offset = max([0, *first.values()])
+            self._committed = None
+            self.next_offset = max([offset, *first.values()])
 
     def release(self) -> None:
         """Leave the seat: another worker has it."""
-        self._core = self._consumer = None
+        self._core = self._consumer = self._position = None
 
-    async def _read_results(self, core: RollUp) -> None:
-        """Read the results topic to its end.
+    async def _read_results(self, core: RollUp, start: dict[int, int]) -> dict[int, int]:
+        """Read the results topic from ``start`` to its end; the end by partition.
 
         The end is the high water of a fetch: the embedded broker's end offsets are wrong.
         """
-        reader = aiokafka.AIOKafkaConsumer(**self._client, enable_auto_commit=False)
+        reader = aiokafka.AIOKafkaConsumer(
+            **self._client, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
         await reader.start()
+        ends: dict[int, int] = {}
         try:
             inputs = [
                 TopicPartition(self._results, n)
                 for n in await self._publisher.partitions_of(self._results)
             ]
             reader.assign(inputs)
-            await reader.seek_to_beginning(*inputs)
-            while inputs:
+            for tp in inputs:
+                if tp.partition in start:
+                    reader.seek(tp, start[tp.partition])
+                else:
+                    await reader.seek_to_beginning(tp)
+            while len(ends) < len(inputs):
                 for records in (await reader.getmany(timeout_ms=_POLL_MS)).values():
                     for record in records:
                         if record.value is not None:
                             core.note_published(self._decode_result(record.value))
-                inputs = [tp for tp in inputs if not await _is_read(reader, tp)]
+                for tp in inputs:
+                    high_water, at = reader.highwater(tp), await reader.position(tp)
+                    if high_water is not None and at >= high_water:
+                        ends[tp.partition] = at
         finally:
             await stop(reader)
+        return ends
 
     async def receive(self, batch: Batch) -> None:
         """Add the partials of ``batch`` and publish what is due. Raises PublishFailed."""
@@ -104,7 +124,10 @@ class RollUpAgent:
             started = time.perf_counter()
             for record in batch.records:
                 if record.offset >= self.next_offset and record.value is not None:
-                    core.add(self._decode_partial(record.value))
+                    partial = self._decode_partial(record.value)
+                    core.add(partial)
+                    if self._position is not None:
+                        self._position.read(record.offset, partial)
             self.next_offset = max(self.next_offset, batch.records[-1].offset + 1)
             self.seconds += time.perf_counter() - started
             await self._publish_due(core)
@@ -115,23 +138,46 @@ class RollUpAgent:
         records = [Outgoing(r.result_id.encode(), self._encode(r)) for r in results]
         self.seconds += time.perf_counter() - started
         if records:
-            await self._publisher.publish(self._results, records)
+            last = await self._publisher.publish(self._results, records)
             self.published += len(records)
+            if self._position is not None:
+                self._position.published(results, last)
+
+    async def _commit(self) -> None:
+        """Commit from where to read again. A refusal is no loss: whoever has the seat reads more."""
+        if self._consumer is None or self._position is None:
+            return
+        needed = self._position.needed(self.next_offset)
+        if needed == self._committed:
+            return
+        text = msgspec.json.encode({"results": needed[1]}).decode()
+        if await self._consumer.commit_offsets({self._partials: (needed[0], text)}):
+            self._committed = needed
 
     async def run(self, fail: Callable[[Exception], None]) -> None:
         """Publish what falls due by the clock, for as long as we live."""
+        committed_at = time.monotonic()
         while True:
             await asyncio.sleep(_TICK_S)
             try:
                 async with self._busy:
                     if self._core is not None:
                         await self._publish_due(self._core)
+                        if time.monotonic() - committed_at >= _COMMIT_EVERY_S:
+                            committed_at = time.monotonic()
+                            await self._commit()
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the worker must end
                 fail(error)
 
 
-async def _is_read(reader: aiokafka.AIOKafkaConsumer, tp: TopicPartition) -> bool:
-    high_water = reader.highwater(tp)
-    return high_water is not None and await reader.position(tp) >= high_water
+def _parse(committed: tuple[int, str] | None) -> tuple[int, dict[int, int]]:
+    """The committed offset of the partials, and where to begin in the results; zero without one."""
+    if committed is None:
+        return 0, {}
+    try:
+        text = msgspec.json.decode(committed[1], type=dict[str, dict[int, int]])
+        return committed[0], text["results"]
+    except (msgspec.DecodeError, KeyError):
+        return 0, {}

@@ -251,6 +251,19 @@ class Settings(msgspec.Struct, frozen=True):
             buffer_limit=self.engine.buffer_limit,
         )
 
+    def series(self) -> int:
+        """How many business series this configuration can have on `/metrics` at most."""
+        from streams.metrics import METRICS, Kind
+
+        core = self.core()
+        everyone = core.segments.customer_columns
+        columns = len(core.segments.columns())
+        found = 0
+        for metric in METRICS:
+            lines = 1 if metric.kind is Kind.COUNT else 3 + 2 * metric.is_proportion
+            found += lines * (columns if metric.by_channel else everyone)
+        return found * len(core.windows.windows)
+
     def money(self) -> Currencies:
         """The currencies that amounts may have."""
         from schemas.money import Currencies
@@ -282,9 +295,15 @@ class Settings(msgspec.Struct, frozen=True):
             if not low <= value <= high
         ]
         try:
-            self.core()
+            series, budget = self.series(), self.serve.series_budget
         except ValueError as error:
             errors.append(f"{self.source}: [windows], [sessions], [time], [segments]: {error}")
+        else:
+            if series > budget:
+                errors.append(
+                    f"{self.source}: [serve] series_budget: is {budget}, but the windows, segments "
+                    f"and channels make up to {series} series: use fewer, or raise the budget"
+                )
         for currency, rate in self.currencies.rates.items():
             try:
                 usable = 0 < Decimal(str(rate)) < Decimal("Infinity")

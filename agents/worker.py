@@ -20,6 +20,7 @@ from typing import Any
 import faust
 import mode
 import orjson
+from aiokafka.errors import KafkaError
 
 from agents import logs
 from agents.app import WorkerParts, create_app
@@ -28,6 +29,7 @@ from agents.failures import FAILED, CommandFailed
 from agents.kafka_client import client_arguments
 from agents.operations import OperatingServer
 from agents.preflight import check_broker, check_faust
+from agents.publisher import Publisher
 from agents.readiness import reasons_not_ready
 from agents.settings import Settings
 from agents.telemetry import WorkerCollector
@@ -52,9 +54,7 @@ class EngineService(mode.Service):
         self._running: list[asyncio.Task[None]] = []
 
     async def on_start(self) -> None:
-        """Connect, listen, start the clock."""
-        await self._server.start()
-        await self._parts.publisher.start()
+        """Start the clock. Producer and endpoint run already: their errors end the start plainly."""
         engine = self._parts.engine
         for name, work in (
             ("clock", engine.keep_time()),
@@ -124,6 +124,7 @@ def run_worker(settings: Settings, *, summary: Path | None = None) -> int:
         reasons=lambda: reasons_not_ready(parts.engine),
     )
     parts.engine.on_dropped = collector.absorb
+    loop.run_until_complete(_connect(server, parts.publisher, settings.kafka.bootstrap))
     process = _Process(
         parts.app,
         EngineService(parts, server),
@@ -146,9 +147,16 @@ def run_worker(settings: Settings, *, summary: Path | None = None) -> int:
     tell_account(parts.engine, summary)
     if parts.engine.failure is not None:
         return FAILED
-    if status and isinstance(process.crash_reason, CommandFailed):
-        raise process.crash_reason
     return FAILED if status else 0
+
+
+async def _connect(server: OperatingServer, publisher: Publisher, bootstrap: str) -> None:
+    await server.start()
+    try:
+        await publisher.start()
+    except KafkaError as error:
+        await server.stop()
+        raise CommandFailed(f"no producer at {bootstrap}: {error}") from None
 
 
 def _end_in_time(loop: asyncio.AbstractEventLoop, process: _Process) -> None:
