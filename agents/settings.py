@@ -128,9 +128,12 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rollup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long a global result waits for a partition that doesn't report."""
+    """How long a global result waits for a partition that doesn't report, and how much of history is
+    published: windows with a hop below `history_hop` only at its multiples while history is replayed.
+    """
 
     timeout_ms: int = msgspec.field(name="timeout", default=30_000)
+    history_hop_ms: int = msgspec.field(name="history_hop", default=600_000)
 
 
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -249,6 +252,7 @@ class Settings(msgspec.Struct, frozen=True):
             max_future_ms=self.time.max_future_ms,
             activity=frozenset(self.activity.types),
             buffer_limit=self.engine.buffer_limit,
+            history_hop_ms=self.rollup.history_hop_ms,
         )
 
     def series(self) -> int:

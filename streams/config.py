@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import msgspec
 
@@ -27,8 +28,20 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     allowed_lateness_ms: int = DAY_MS
     max_future_ms: int = 5 * MINUTE_MS
     activity: frozenset[str] = frozenset({"page_viewed", "order_placed"})
+    history_hop_ms: int = 0
+    """In replay, windows with a shorter hop report only at its multiples; 0 reports every hop.
+
+    A year of a 5m/10s window is three million boundaries: history is read for what it leaves
+    behind and for its coarser windows, and its fine ones would cost more than all its events.
+    """
     buffer_limit: int = 20_000
     """More waiting events than this hold the inputs that run ahead."""
+
+    def report_step_ms(self, hop_ms: int, *, is_replay: bool) -> int:
+        """The distance of the boundaries at which a window with this hop reports."""
+        if not is_replay or hop_ms >= self.history_hop_ms:
+            return hop_ms
+        return math.lcm(hop_ms, self.history_hop_ms)
 
     @property
     def fingerprint(self) -> str:

@@ -323,7 +323,7 @@ class Partition:
                     self.state.timeline.boundary_ms(report.window) if through is None else through,
                     report.sums,
                     report.durations,
-                    self.state.timeline.observed_from_ms,
+                    report.observed_from_ms,
                     self._time.value,
                     self._time.is_replay,
                 )
@@ -376,6 +376,7 @@ class Partition:
     def _release(self) -> None:
         """Fold every waiting event older than the watermark and let time reach it."""
         watermark, waiting = self._time.value, self._waiting
+        self.state.timeline.is_replay = self._time.is_replay
         if watermark == NEVER:
             return
         if not self._is_sorted:

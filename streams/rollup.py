@@ -40,6 +40,7 @@ REMEMBERED_BOUNDARIES = 64
 KNOWN_BOUNDARIES = 20_000
 """So many boundaries of a window are known by their revision and digest."""
 NOWHERE = -(1 << 62)
+FOREVER = 1 << 62
 
 
 class _Segment(msgspec.Struct):
@@ -111,12 +112,15 @@ class _Track:
         """The last boundary this partition speaks of."""
         return self.segments[-1].through_ms if self.segments else NOWHERE
 
-    def at(self, end_ms: int) -> _Segment | None:
-        """The segment that holds at a boundary."""
+    def at(self, end_ms: int, replay_step_ms: int) -> _Segment | None:
+        """The segment that holds at a boundary; history speaks only of multiples of its step."""
         place = bisect_right(self.segments, end_ms, key=lambda s: s.end_ms) - 1
-        if place < 0 or self.segments[place].through_ms < end_ms:
+        if place < 0:
             return None
-        return self.segments[place]
+        segment = self.segments[place]
+        if segment.through_ms < end_ms or (segment.is_replay and end_ms % replay_step_ms):
+            return None
+        return segment
 
     def forget_before(self, end_ms: int) -> None:
         """Drop segments that ended before a boundary."""
@@ -128,10 +132,11 @@ class _Track:
 class _Window:
     """All partitions' words on one window, and what was published of it."""
 
-    def __init__(self, window: Window, partitions: int) -> None:
+    def __init__(self, window: Window, partitions: int, replay_step_ms: int) -> None:
         self.window = window
         self.size_ms = window.size_ms
         self.hop_ms = window.hop_ms
+        self.replay_step_ms = replay_step_ms
         self.tracks = [_Track() for _ in range(partitions)]
         self.pending: dict[int, int | None] = {}
         """Boundaries that are due, and when each was first seen to be."""
@@ -159,7 +164,9 @@ class RollUp:
         self._columns = len(config.segments.columns())
         self._fingerprint = config.fingerprint
         self._windows = {
-            (window.size, window.hop): _Window(window, partitions)
+            (window.size, window.hop): _Window(
+                window, partitions, config.report_step_ms(window.hop_ms, is_replay=True)
+            )
             for window in config.windows.windows
         }
         self.ignored = 0
@@ -195,8 +202,12 @@ class RollUp:
             known.digest = (known.digest + _digest_of(result)) & _MASK
             known.count += 1
 
-    def due(self, now_ms: int) -> list[PublishedResult]:
-        """What can be published now, by window, boundary, metric; ``now_ms`` is the wall clock."""
+    def due(self, now_ms: int, *, most: int = FOREVER) -> list[PublishedResult]:
+        """What can be published now, by window, boundary, metric; ``now_ms`` is the wall clock.
+
+        At most ``most`` boundaries are computed: call again until nothing comes, and let others
+        run in between.
+        """
         found: list[PublishedResult] = []
         for state in self._windows.values():
             for track in state.tracks:
@@ -205,7 +216,10 @@ class RollUp:
             for end_ms, seen in state.pending.items():
                 if seen is None:
                     state.pending[end_ms] = now_ms
-            found += self._due_of(state, now_ms)
+            if most > 0:
+                before = len(state.pending)
+                found += self._due_of(state, now_ms, most)
+                most -= before - len(state.pending)
         return found
 
     @property
@@ -213,14 +227,15 @@ class RollUp:
         """How many boundaries wait for a partition."""
         return sum(len(state.pending) for state in self._windows.values())
 
-    def _due_of(self, state: _Window, now_ms: int) -> Iterable[PublishedResult]:
+    def _due_of(self, state: _Window, now_ms: int, most: int) -> Iterable[PublishedResult]:
         if not state.pending:
             return
+        enough = max(0, len(state.pending) - most)
         reached = min(track.reached_ms for track in state.tracks)
         for end_ms in sorted(state.pending):
             due_ms = state.pending[end_ms]
             first_seen = now_ms if due_ms is None else due_ms
-            segments = [track.at(end_ms) for track in state.tracks]
+            segments = [track.at(end_ms, state.replay_step_ms) for track in state.tracks]
             present = [segment for segment in segments if segment is not None]
             is_whole = end_ms <= reached and len(present) == self._partitions
             if is_whole and not self._is_confirmed(state, segments, first_seen):
@@ -237,6 +252,8 @@ class RollUp:
             if is_whole:
                 del state.pending[end_ms]
             yield from self._publish(state, end_ms, present)
+            if len(state.pending) <= enough:
+                break
         self._forget(state)
 
     def _is_confirmed(

@@ -262,9 +262,6 @@ class State:
         if timeline.observed_from_ms is None:
             timeline.start(at)
             timeline.advance(watermark_ms)
-        timeline.observed_from_ms = min(
-            timeline.observed_from_ms or at, at // self._base * self._base
-        )
         identity = event.customer_id  # type: ignore[union-attr]
         customer = self.customers.get(identity)
         if customer is None:
@@ -275,6 +272,9 @@ class State:
         digest = xxh3_64_intdigest(event.event_id.encode())  # type: ignore[union-attr]
         if digest in recent:
             return False
+        timeline.observed_from_ms = min(
+            timeline.observed_from_ms or at, at // self._base * self._base
+        )
         recent[digest] = None
         if len(recent) > REMEMBERED_IDS:
             del recent[next(iter(recent))]

@@ -40,6 +40,7 @@ class Report(msgspec.Struct, frozen=True):
     end_ms: int
     sums: Integers
     durations: Integers
+    observed_from_ms: int | None
 
 
 class Timeline:
@@ -67,7 +68,10 @@ class Timeline:
         """The earliest event, down to the base pane."""
         self._fire = fire
         self._next_due_ms = next_due_ms
+        self.is_replay = False
+        """Whether what is folded now is history, of which fewer boundaries are reported."""
         self._on_report = on_report
+        self._report_step_ms = config.report_step_ms
         self._base = windows.base_ms
         self._cells = segments.cells
         self._cell_matrix = segments.cell_matrix()
@@ -176,9 +180,13 @@ class Timeline:
             self._levels[number + 1].gather(closed)
         for member in members:
             self.cohorts[member].step(self.seen)
-        if self._on_report is not None:
+        if self._on_report is not None and not level.boundary % self._step(level):
             for place, member in enumerate(members):
                 self._on_report(self._report(level, place, member))
+
+    def _step(self, level: Level) -> int:
+        """Every how many boundaries of this level are reported."""
+        return self._report_step_ms(level.hop_ms, is_replay=self.is_replay) // level.hop_ms
 
     def _skip_level(self, level: Level, members: list[int], boundary: int) -> None:
         if self._on_report is None:
@@ -193,6 +201,10 @@ class Timeline:
                 self.cohorts[member].skip_to(stop, self.seen)
                 if stop in wanted[place]:
                     self._on_report(self._report(level, place, member))
+        if level.boundary < boundary:
+            level.skip_to(boundary)
+            for member in members:
+                self.cohorts[member].skip_to(boundary, self.seen)
 
     def _changes(self, level: Level, member: int, boundary: int) -> set[int]:
         """The boundaries up to ``boundary`` whose report can differ from the one before, the next
@@ -208,6 +220,9 @@ class Timeline:
         if self.observed_from_ms is not None:
             first = -(-self.observed_from_ms // level.hop_ms)
             found.update(k for hops in looks_back if now < (k := first + hops) <= boundary)
+        step = self._step(level)
+        if step > 1:
+            return {k for one in found if (k := -(-one // step) * step) <= boundary}
         return found
 
     def _set_time(self, start: int) -> None:
@@ -287,7 +302,7 @@ class Timeline:
     def empty_report(self, window: int) -> Report:
         """What a window holds of which nothing has been seen."""
         sums = np.zeros((ROWS, self._columns), np.int64)
-        return Report(window, 0, sums, np.zeros((0, 2), np.int64))
+        return Report(window, 0, sums, np.zeros((0, 2), np.int64), None)
 
     def report(self, window: int) -> Report:
         """What window number ``window`` holds at its last boundary."""
@@ -308,4 +323,5 @@ class Timeline:
         customers[row_of(Cohort.CHURNED)] = self.seen.total(end - 2 * size, end - size, _ACTIVE)[0]
         customers[row_of(Cohort.REACTIVATED)] = cohort.reactivated
         used = np.flatnonzero(running.durations)
-        return Report(member, end, sums, np.stack([used, running.durations[used]], axis=1))
+        durations = np.stack([used, running.durations[used]], axis=1)
+        return Report(member, end, sums, durations, self.observed_from_ms)
