@@ -136,12 +136,14 @@ class RollUpAgent:
 
     async def _publish_due(self, core: RollUp) -> None:
         while self._core is core:
-            started = time.perf_counter()
+            started, waiting = time.perf_counter(), core.pending
             results = core.due(time.time_ns() // 1_000_000, most=_BOUNDARIES_AT_ONCE)
             records = [Outgoing(r.result_id.encode(), self._encode(r)) for r in results]
             self.seconds += time.perf_counter() - started
             if not records:
-                return
+                if core.pending == waiting:
+                    return
+                continue
             last = await self._publisher.publish(self._results, records)
             self.published += len(records)
             if self._position is not None:
