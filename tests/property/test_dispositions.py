@@ -37,7 +37,7 @@ def assert_same_account(engine: Run, rules: Rules) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-@settings(max_examples=6, phases=UNSHRUNK)
+@settings(max_examples=3, phases=UNSHRUNK)
 @given(seed=st.integers(0, 10**9))
 def test_every_record_is_counted_under_the_heading_the_rules_say(shape: Shape, seed: int) -> None:
     stream = arrivals(shape, history(shape, seed), seed)
@@ -51,7 +51,7 @@ def test_every_record_is_counted_under_the_heading_the_rules_say(shape: Shape, s
     assert sum(one.fate is Fate.WAITING for one in rules.judged) <= 1
 
 
-@settings(max_examples=8, phases=UNSHRUNK)
+@settings(max_examples=4, phases=UNSHRUNK)
 @given(seed=st.integers(0, 10**9))
 def test_idle_inputs_hold_nobody_back_until_they_speak_again(seed: int) -> None:
     shape = MINUTES
