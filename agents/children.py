@@ -19,7 +19,7 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from types import FrameType, TracebackType
 
@@ -59,9 +59,17 @@ def stop_signals_wait() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies. Runs in the child before exec."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _dying_with_parent() -> Callable[[], None] | None:
+    """What the child calls before exec, so that the kernel sends it SIGTERM when the parent dies."""
+    if not sys.platform.startswith("linux"):
+        return None
+    # Found before the fork: the child must do nothing but this one system call.
+    prctl = ctypes.CDLL(None).prctl
+
+    def ask_kernel() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return ask_kernel
 
 
 class Child:
@@ -86,7 +94,6 @@ class Child:
 
     def start(self) -> Self:
         """Start the process, its standard output and error appended to `log`."""
-        linux = sys.platform.startswith("linux")
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.argv,
@@ -95,8 +102,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,
-                # Safe: nothing but one system call, and the parent starts no threads before it.
-                preexec_fn=_die_with_parent if linux else None,  # noqa: PLW1509
+                preexec_fn=_dying_with_parent(),  # noqa: PLW1509 - one system call, see there
             )
         return self
 

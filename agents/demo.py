@@ -78,17 +78,14 @@ class _Demo:
 
     def run(self) -> int:
         """Start, show, end in order, tell the account."""
-        with (
-            self._console.status("starting broker, worker and serve")
-            if self._is_live
-            else (contextlib.nullcontext())
-        ):
-            bootstrap = self._start_broker()
-            self._prepare(bootstrap)
-            worker = self._heartline("worker", "--summary", str(self._summary), grace_s=25.0)
-            serve = self._heartline("serve", grace_s=5.0)
-            self._wait_for(worker, f"{self._worker_url}/healthz")
-            self._wait_for(serve, f"{self._serve_url}/readyz")
+        if self._is_live:
+            self._say("starting broker, worker and serve")
+        bootstrap = self._start_broker()
+        self._prepare(bootstrap)
+        worker = self._heartline("worker", "--summary", str(self._summary), grace_s=25.0)
+        serve = self._heartline("serve", grace_s=5.0)
+        self._wait_for(worker, f"{self._worker_url}/healthz")
+        self._wait_for(serve, f"{self._serve_url}/readyz")
         self._say_addresses(bootstrap)
         source = self._start_source()
         view = DemoView(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from agents.collector import Exported
-from streams.config import CoreConfig
-from streams.metrics import METRICS, Kind, Metric
+from streams.metrics import METRICS, Kind
 
 _GROUPS_BEGIN = {
     "page_views": "Sessions and conversion",
@@ -32,17 +31,3 @@ def exported_metrics() -> list[Exported]:
             )
         )
     return found
-
-
-def number_of_series(config: CoreConfig) -> int:
-    """How many business series `/metrics` has at most: fixed by the configuration alone."""
-    columns, customers = len(config.segments.columns()), config.segments.customer_columns
-    a_window = sum(
-        _samples(metric) * (columns if metric.by_channel else customers) for metric in METRICS
-    )
-    return len(config.windows.windows) * (a_window + 1)
-
-
-def _samples(metric: Metric) -> int:
-    """The value, numerator and denominator of a ratio, both ends of an interval."""
-    return 1 + (2 if metric.kind is Kind.RATIO else 0) + (2 if metric.is_proportion else 0)

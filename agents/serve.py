@@ -14,7 +14,8 @@ import signal
 
 from aiohttp import web
 
-from agents.exported import exported_metrics, number_of_series
+from agents.collector import EVERYONE
+from agents.exported import exported_metrics
 from agents.failures import CommandFailed, Unusable
 from agents.kafka_client import client_arguments
 from agents.results_api import create_web
@@ -29,16 +30,16 @@ MIN_LOOKBACK_MS = 3_600_000
 
 
 def create_serving(settings: Settings) -> Serving:
-    """Wire the board to the results topic. Raises `Unusable` above the budget of series."""
+    """Wire the board to the results topic. Raises `Unusable` where labels would be ambiguous."""
     config = settings.core()
-    series = number_of_series(config)
-    if series > settings.serve.series_budget:
-        raise Unusable(
-            f"this configuration makes {series:,} series on /metrics, above [serve] series_budget "
-            f"= {settings.serve.series_budget:,}: report fewer segments or windows, or raise it"
-        )
     windows = tuple((str(window), window.hop_ms) for window in config.windows.windows)
     columns = config.segments.columns()
+    for column in columns:
+        for name, value in (column.segment | column.dimensions).items():
+            if value == EVERYONE:
+                raise Unusable(
+                    f"{name} can't have a value {EVERYONE!r}: on /metrics that means everyone"
+                )
     segments: dict[str, tuple[str, ...]] = {}
     for name in config.segments.reported:
         segments[name] = tuple(one.segment[name] for one in columns if name in one.segment)

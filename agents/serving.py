@@ -82,7 +82,11 @@ class Serving:
             self.take(record.value for record in batch)
 
     def take(self, payloads: Any) -> None:
-        """Take a batch of encoded results and publish what became whole."""
+        """Take a batch of encoded results; publish what became whole, once all was read.
+
+        Not before: the first records that are found may be mere corrections of a set whose
+        beginning lies further back than was read.
+        """
         for payload in payloads:
             if payload is None:
                 continue
@@ -92,6 +96,8 @@ class Serving:
                 self.undecodable += 1
                 continue
             self.board.take(result)
+        if not self.is_caught_up:
+            return
         for name, window in self.board.publish().windows.items():
             end_ms, _ = self._shown_at_ms.get(name, (-1, 0))
             if window.end_ms != end_ms:

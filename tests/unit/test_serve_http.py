@@ -12,13 +12,16 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from agents.exported import exported_metrics, number_of_series
+from agents.exported import exported_metrics
+from agents.failures import Unusable
 from agents.results_api import create_web
+from agents.serve import create_serving
 from agents.serving import Serving
 from agents.settings import Settings
 from schemas.records import PublishedResult
 from streams.config import CoreConfig
 from streams.metrics import METRICS, Kind
+from streams.metrics import Metric as Declared
 
 CONFIG = Settings.from_mapping(
     {
@@ -113,6 +116,20 @@ async def client(serving: Serving) -> AsyncIterator[TestClient[Any, Any]]:
     async with TestClient(TestServer(create_web(serving), host="127.0.0.1")) as one:
         yield one
         serving.is_ending = True
+
+
+def number_of_series(config: CoreConfig) -> int:
+    """How many business series `/metrics` has: fixed by the configuration alone."""
+    columns, customers = len(config.segments.columns()), config.segments.customer_columns
+    a_window = sum(
+        _samples(metric) * (columns if metric.by_channel else customers) for metric in METRICS
+    )
+    return len(config.windows.windows) * (a_window + 1)
+
+
+def _samples(metric: Declared) -> int:
+    """The value, numerator and denominator of a ratio, both ends of an interval."""
+    return 1 + (2 if metric.kind is Kind.RATIO else 0) + (2 if metric.is_proportion else 0)
 
 
 async def families(client: TestClient[Any, Any]) -> list[Metric]:
@@ -282,3 +299,22 @@ async def test_the_stream_tells_of_every_new_snapshot(
         )
         serving.take(set_of(CONFIG, "5m/10s", 3_600_000, 1))
         assert b'"version":1' in await answer.content.readuntil(b"\n\n")
+
+
+async def test_nothing_is_shown_before_the_topic_was_read_to_its_end(
+    client: TestClient[Any, Any], serving: Serving, tail: FakeTail
+) -> None:
+    tail.is_caught_up = False
+    serving.take(set_of(CONFIG, "5m/10s", 3_600_000, 1))
+    assert not serving.board.snapshot.windows
+    tail.is_caught_up = True
+    serving.take(())
+    assert serving.board.snapshot.windows["5m/10s"].end_ms == 3_600_000
+
+
+async def test_a_value_that_reads_like_everyone_is_refused() -> None:
+    settings = Settings.from_mapping(
+        {"segments": {"persona": ["all"]}}, source="test", environment={}
+    )
+    with pytest.raises(Unusable, match="that means everyone"):
+        create_serving(settings)
