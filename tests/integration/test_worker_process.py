@@ -1,0 +1,152 @@
+"""The worker as a process: how it starts, shows itself, keeps its memory, and ends."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from schemas.topics import Source
+from tests.rig.brokers import Broker
+from tests.rig.exposition import Exposition
+from tests.rig.installation import Installation
+from tests.rig.processes import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+PARTITIONS = 2
+START_MS = 1_772_323_200_000  # 2026-03-01T00:00:00Z
+SETTINGS: dict[str, dict[str, object]] = {
+    "windows": {"hopping": ["1m/10s"]},
+    "time": {"idle_after": "1s"},
+}
+
+
+def view(number: int, at_ms: int) -> dict[str, object]:
+    return {
+        "type": "page_viewed",
+        "event_id": f"e{number}",
+        "customer_id": f"c{number % 20}",
+        "occurred_at": at_ms,
+        "page": "/",
+    }
+
+
+def produce(installation: Installation, events: list[dict[str, object]]) -> None:
+    topic = installation.topics.names.sources[Source.SESSIONS]
+    installation.topics.produce(
+        (topic, str(event["customer_id"]).encode(), json.dumps(event).encode(), None)
+        for event in events
+    )
+
+
+def consumed(page: Exposition) -> float:
+    return page.total("heartline_events_consumed_total")
+
+
+def test_a_worker_ends_in_order_and_its_summary_balances(
+    embedded_broker: Broker, tmp_path: Path
+) -> None:
+    with Installation(
+        embedded_broker, tmp_path, partitions=PARTITIONS, settings=SETTINGS
+    ) as installation:
+        produce(installation, [view(n, START_MS + n * 100) for n in range(1_000)])
+        produce(installation, [{"customer_id": "c1", "type": "nonsense"}])
+        summary = tmp_path / "summary.json"
+        worker = installation.start("worker", "--summary", str(summary), HEARTLINE_WORKER_PORT="0")
+        wait_until(lambda: "owns partitions" in worker.output(), seconds=40, what="a tenure")
+        time.sleep(4)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        found = json.loads(summary.read_text())
+        account = found["accounts"][installation.topics.names.sessions]
+        assert account["consumed"] == 1_001
+        assert account["dead"] == 1
+        assert account["consumed"] == sum(
+            account[fate]
+            for fate in ("folded", "too_late", "duplicate", "dead", "control", "waiting")
+        )
+        assert found["failure"] is None
+        assert "Traceback" not in worker.output()
+
+
+def test_a_second_worker_takes_half_and_what_stayed_is_not_read_again(
+    embedded_broker: Broker, tmp_path: Path
+) -> None:
+    with Installation(
+        embedded_broker, tmp_path, partitions=PARTITIONS, settings=SETTINGS
+    ) as installation:
+        produce(installation, [view(n, START_MS + n * 100) for n in range(2_000)])
+        first = installation.worker()
+        wait_until(
+            lambda: consumed(Exposition(first.get("/metrics"))) == 2_000,
+            seconds=30,
+            what="everything read",
+        )
+        second = installation.worker()
+        wait_until(
+            lambda: Exposition(second.get("/metrics")).total("heartline_assigned_partitions") == 1,
+            seconds=30,
+            what="the second worker owns a partition",
+        )
+        wait_until(
+            lambda: consumed(Exposition(second.get("/metrics"))) > 0,
+            seconds=30,
+            what="the second worker reads its partition from the beginning",
+        )
+        wait_until(
+            lambda: Exposition(first.get("/metrics")).total("heartline_assigned_partitions") == 1,
+            seconds=30,
+            what="the first worker keeps the other",
+        )
+        assert consumed(Exposition(first.get("/metrics"))) == 2_000
+        assert "read from the input again: none" in first.process.output()
+        for worker in (first, second):
+            assert json.loads(worker.get("/readyz")) == {"ready": True, "reasons": []}
+            assert json.loads(worker.get("/healthz")) == {"alive": True}
+
+
+def test_topics_that_are_missing_are_named_with_the_way_out(
+    embedded_broker: Broker, tmp_path: Path
+) -> None:
+    installation = Installation(embedded_broker, tmp_path, partitions=PARTITIONS)
+    ended = installation.run("worker", "--port", "0")
+    assert ended.returncode == 2
+    assert installation.topics.names.results in ended.stderr
+    assert "heartline topics create" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_another_number_of_partitions_is_refused(embedded_broker: Broker, tmp_path: Path) -> None:
+    with Installation(embedded_broker, tmp_path, partitions=PARTITIONS) as installation:
+        text = installation.config.read_text()
+        assert f"partitions = {PARTITIONS}" in text
+        installation.config.write_text(text.replace(f"partitions = {PARTITIONS}", "partitions = 3"))
+        ended = installation.run("worker", "--port", "0")
+    assert ended.returncode == 2
+    assert "has 2 partitions, not 3" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_broker_that_is_not_there_is_one_plain_line(tmp_path: Path) -> None:
+    installation = Installation(
+        Broker("127.0.0.1:1", is_embedded=True), tmp_path, partitions=PARTITIONS
+    )
+    ended = installation.run("worker", "--port", "0")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("heartline: no Kafka at 127.0.0.1:1")
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_a_foreign_record_in_the_state_topic_ends_the_worker_with_status_1(
+    embedded_broker: Broker, tmp_path: Path
+) -> None:
+    with Installation(
+        embedded_broker, tmp_path, partitions=PARTITIONS, settings=SETTINGS
+    ) as installation:
+        installation.topics.produce([(installation.topics.names.state, b"hello", b"{}", 0)])
+        worker = installation.start("worker", HEARTLINE_WORKER_PORT="0")
+        assert worker.wait(60) == 1
+        assert "the worker ends: TakeoverFailed" in worker.output()
+        assert "Traceback" not in worker.output()
