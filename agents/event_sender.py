@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +26,7 @@ from schemas.topics import Source
 MAX_UNCONFIRMED = 20_000
 CHECK_AT_ONCE = 5_000
 DEADLINE_S = 30.0
+CLOSE_S = 3.0
 
 
 class EventSender:
@@ -58,12 +60,17 @@ class EventSender:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Confirm what was sent; after an error only close."""
-        try:
-            if kind is None:
+        """Confirm what was sent. After an error (or Ctrl-C) it may not replace the reason."""
+        if kind is None:
+            try:
                 self.flush()
-        finally:
-            self._producer.close(timeout=5 if kind is None else 0)
+            finally:
+                self._producer.close(timeout=CLOSE_S)
+            return
+        from kafka.errors import KafkaError
+
+        with suppress(KafkaError):
+            self._producer.close(timeout=CLOSE_S)
 
     @property
     def confirmed(self) -> int:

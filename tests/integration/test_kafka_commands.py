@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -190,3 +195,21 @@ def test_inputs_with_different_partition_counts_are_refused(
     result = run("replay", "-", stdin=b"")
     assert result.exit_code == 2
     assert "different numbers of partitions" in result.stderr
+
+
+def test_ctrl_c_ends_a_live_simulation_with_130_and_no_traceback(run: Run) -> None:
+    assert run("topics", "create").exit_code == 0
+    # A background job inherits an ignored SIGINT: the program says that it wants it.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from agents.cli import main; main(['simulate', '--rate', '100'], prog_name='heartline')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stderr=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said.strip() == "Interrupted."
