@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _RETRY_S = 1.0
+_METADATA_S = 0.3
 _POLL_MS = 250
 _BATCH = 5_000
 _TAIL_DEADLINE_S = 3.0
@@ -82,6 +83,10 @@ class TopicTail:
         """The partitions of the topic; none if it doesn't exist."""
         # Asking for the list of topics creates none; asking for a topic's partitions may.
         if self.topic in await consumer.topics():
+            # Apache Kafka tells a consumer only about the topics that it reads: partition 0 is there in
+            # any case, and reading it brings the others to our knowledge.
+            consumer.assign([TopicPartition(self.topic, 0)])
+            await asyncio.sleep(_METADATA_S)
             found = consumer.partitions_for_topic(self.topic)
             if found:
                 return [TopicPartition(self.topic, number) for number in sorted(found)]
