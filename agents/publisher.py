@@ -4,18 +4,18 @@ deadline.
 A send that fails, or isn't acknowledged within the deadline, raises `PublishFailed`; nobody may
 carry on as if it had been written. Records go out in whole batches that are built here (a result
 costs about a microsecond instead of the hundred of a single send), and the record's key decides its
-partition by murmur2.
+partition by CRC-32: nobody else writes to these topics, and murmur2 in Python costs 10 us a key.
 """
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import aiokafka
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import DefaultPartitioner
 
 LINGER_MS = 20
 BATCH_BYTES = 131_072
@@ -44,7 +44,6 @@ class Publisher:
         self._deadline_s = deadline_s
         self._idempotent = idempotent
         self._producer: aiokafka.AIOKafkaProducer | None = None
-        self._partition_of = DefaultPartitioner()
         self._partitions: dict[str, list[int]] = {}
         self.seconds = 0.0
         self.records = 0
@@ -117,7 +116,7 @@ class Publisher:
         for key, value, chosen in records:
             partition = chosen
             if partition is None:
-                partition = self._partition_of(key, partitions, partitions)
+                partition = partitions[zlib.crc32(key) % len(partitions)]
             builder = builders.get(partition)
             if builder is None:
                 builder = builders[partition] = producer.create_batch()

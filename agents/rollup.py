@@ -32,7 +32,9 @@ from streams.rollup import RollUp
 
 log = logging.getLogger(__name__)
 # About 5 ms of work: so long does nothing else run on this worker, not even its health check.
-_BOUNDARIES_AT_ONCE = 2
+_BOUNDARIES_AT_ONCE = 1
+# One acknowledgement takes 20 ms and more, so a backlog goes out in runs.
+_RESULTS_AT_ONCE = 8_000
 _POLL_MS = 200
 _TICK_S = 0.2
 _COMMIT_EVERY_S = 5.0
@@ -135,19 +137,23 @@ class RollUpAgent:
             await self._publish_due(core)
 
     async def _publish_due(self, core: RollUp) -> None:
-        while self._core is core:
-            started, waiting = time.perf_counter(), core.pending
-            results = core.due(time.time_ns() // 1_000_000, most=_BOUNDARIES_AT_ONCE)
-            records = [Outgoing(r.result_id.encode(), self._encode(r)) for r in results]
-            self.seconds += time.perf_counter() - started
-            if not records:
-                if core.pending == waiting:
-                    return
-                continue
-            last = await self._publisher.publish(self._results, records)
-            self.published += len(records)
-            if self._position is not None:
-                self._position.published(results, last)
+        is_done = False
+        while self._core is core and not is_done:
+            results: list[PublishedResult] = []
+            records: list[Outgoing] = []
+            while len(records) < _RESULTS_AT_ONCE and not is_done:
+                started, waiting = time.perf_counter(), core.pending
+                found = core.due(time.time_ns() // 1_000_000, most=_BOUNDARIES_AT_ONCE)
+                records += [Outgoing(r.result_id.encode(), self._encode(r)) for r in found]
+                results += found
+                self.seconds += time.perf_counter() - started
+                is_done = not found and core.pending == waiting
+                await asyncio.sleep(0)
+            if records:
+                last = await self._publisher.publish(self._results, records)
+                self.published += len(records)
+                if self._position is not None:
+                    self._position.published(results, last)
 
     async def _commit(self) -> None:
         """Commit from where to read again. A refusal is no loss: whoever has the seat reads more."""
