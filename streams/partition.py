@@ -114,7 +114,7 @@ class Partition:
         self.state = State(config, on_report=self._reports.append)
         self._time = Watermark(config)
         self._waiting: list[Arrival] = []
-        self._is_sorted = True
+        self._fresh: list[Arrival] = []
         self._counts = [_Counts() for _ in Source]
         self._next = [0] * len(Source)
         self._is_announced = False
@@ -208,7 +208,7 @@ class Partition:
             time.value,
             self.config.max_out_of_orderness_ms,
         )
-        wait = self._waiting.append
+        wait = self._fresh.append
         for arrival in admitted.arrivals:
             at = arrival[0]
             if arrival[2].__class__ is TimePassed:
@@ -226,9 +226,9 @@ class Partition:
                 mark = contribution
                 if mark > watermark:
                     watermark = mark if mark < limit else max(limit, watermark)
-        self._is_sorted = False
         time.marks[source], time.value = mark, watermark
         self._release()
+        self._settle_in()
         return too_late
 
     def _take_replayed(self, source: Source, admitted: Admitted[Any]) -> Admitted[Any]:
@@ -244,8 +244,8 @@ class Partition:
                 later.arrivals.append(arrival)
             elif arrival[0] >= folded_to and arrival[2].__class__ is not TimePassed:
                 self._counts[source].consumed += 1
-                self._waiting.append(arrival)
-                self._is_sorted = False
+                self._fresh.append(arrival)
+        self._settle_in()
         later.records = len(later.dead) + len(later.arrivals)
         self._next[source] = max(self._next[source], min(admitted.next_offset or 0, known))
         self._is_replaying = any(n < to for n, to in zip(self._next, self._replay_to, strict=True))
@@ -379,15 +379,37 @@ class Partition:
         self.state.timeline.is_replay = self._time.is_replay
         if watermark == NEVER:
             return
-        if not self._is_sorted:
-            waiting.sort()
-            self._is_sorted = True
+        ready: list[Arrival] = []
         if waiting and waiting[0][0] < watermark:
             cut = bisect_left(waiting, (watermark,))
             ready = waiting[:cut]
             del waiting[:cut]
+        if fresh := self._fresh:
+            # Only these are sorted here: a batch may release often, and many events may wait.
+            fresh.sort()
+            if fresh[0][0] < watermark:
+                cut = bisect_left(fresh, (watermark,))
+                ready += fresh[:cut]
+                del fresh[:cut]
+                ready.sort()
+        if ready:
             self._fold(ready)
         self.state.timeline.advance(watermark)
+
+    def _settle_in(self) -> None:
+        """What of this batch is still to wait joins those that waited before, in order."""
+        if not self._fresh:
+            return
+        self._fresh.sort()
+        # Most are newer than all that wait: only the overlap is sorted again.
+        overlap = bisect_left(self._waiting, self._fresh[0])
+        tail = self._waiting[overlap:]
+        del self._waiting[overlap:]
+        if tail:
+            self._fresh += tail
+            self._fresh.sort()
+        self._waiting += self._fresh
+        self._fresh.clear()
 
     def _fold(self, ready: list[Arrival]) -> None:
         state = self.state
@@ -407,7 +429,6 @@ class Partition:
         if watermark - arrival[0] > self.config.allowed_lateness_ms:
             counts.too_late += 1
             return True
-        self._is_sorted = False
         self._release()
         if self.state.fold_late(arrival, watermark):
             counts.folded += 1
