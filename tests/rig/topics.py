@@ -86,6 +86,8 @@ class TopicSet:
                 "bootstrap.servers": self.broker.bootstrap,
                 "partitioner": "murmur2_random",
                 "linger.ms": 5,
+                # Without it a retry (a fresh topic has no leader yet) puts records behind later ones.
+                "enable.idempotence": not self.broker.is_embedded,
                 "message.max.bytes": 4 << 20,
                 "queue.buffering.max.messages": 200_000,
             }
