@@ -67,8 +67,13 @@ class Customer:
         """When an event last carried both attributes, unchanged."""
         self.touched = NEVER
         """Newest event time of any folded event."""
-        self.recent: dict[int, None] = {}
-        """Hashes of the last folded event ids, oldest first."""
+        self.recent = b""
+        """Hashes of the last folded event ids, 8 bytes each, oldest first.
+
+        One string of 128 bytes: a dict of the same is seven times as large and as slow when the
+        customers don't fit the cache. A match across two hashes is as improbable as one of two
+        hashes.
+        """
         self.first_activity = NEVER
         self.last_activity = NEVER
         self.last_visit = NEVER
@@ -88,9 +93,7 @@ class Customer:
 
     def row(self) -> list[object]:
         """The customer as a row of a snapshot, in the order of `FIELDS`."""
-        values = [getattr(self, name) for name in FIELDS]
-        values[FIELDS.index("recent")] = list(self.recent)
-        return values
+        return [getattr(self, name) for name in FIELDS]
 
     @classmethod
     def from_row(cls, row: list[object]) -> Customer:
@@ -98,7 +101,6 @@ class Customer:
         customer = cls.__new__(cls)
         for name, value in zip(FIELDS, row, strict=True):
             setattr(customer, name, value)
-        customer.recent = dict.fromkeys(customer.recent)
         customer.returns = _nested(customer.returns)
         return customer
 

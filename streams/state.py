@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_digest
 
 from schemas.events import (
     SOURCE_OF,
@@ -35,6 +35,7 @@ from streams.timers import Wheel
 from streams.windows import DAY_MS
 
 REMEMBERED_IDS = 16
+REMEMBERED_BYTES = REMEMBERED_IDS * 8
 SILENCE_MS = DAY_MS
 """A customer's remembered event ids are dropped after this much silence."""
 LONGEST_SESSION_MS = DAY_MS
@@ -107,7 +108,7 @@ class State:
         gap, shortest, cells = self._gap, self._sizes[0], self._cells
         views_are_activity = self._views_are_activity
         pane_start, pane_end = timeline.pane_start, timeline.pane_end
-        digest_of = xxh3_64_intdigest
+        digest_of = xxh3_64_digest
         duplicates: list[Arrival] = []
         for arrival in arrivals:
             at, _, event, micros, _ = arrival
@@ -123,14 +124,12 @@ class State:
                 customer = customers[identity] = self._new(identity)
             recent = customer.recent
             if recent and at - customer.touched > SILENCE_MS:
-                recent.clear()
+                recent = b""
             digest = digest_of(event.event_id.encode())  # type: ignore[union-attr]
             if digest in recent:
                 duplicates.append(arrival)
                 continue
-            recent[digest] = None
-            if len(recent) > REMEMBERED_IDS:
-                del recent[next(iter(recent))]
+            customer.recent = (recent + digest)[-REMEMBERED_BYTES:]
             customer.touched = at
             persona, region = event.persona, event.region  # type: ignore[union-attr]
             if persona is not None or region is not None:
@@ -268,16 +267,14 @@ class State:
             customer = self.customers[identity] = self._new(identity)
         recent = customer.recent
         if recent and watermark_ms - customer.touched > SILENCE_MS:
-            recent.clear()
-        digest = xxh3_64_intdigest(event.event_id.encode())  # type: ignore[union-attr]
+            recent = b""
+        digest = xxh3_64_digest(event.event_id.encode())  # type: ignore[union-attr]
         if digest in recent:
             return False
         timeline.observed_from_ms = min(
             timeline.observed_from_ms or at, at // self._base * self._base
         )
-        recent[digest] = None
-        if len(recent) > REMEMBERED_IDS:
-            del recent[next(iter(recent))]
+        customer.recent = (recent + digest)[-REMEMBERED_BYTES:]
         customer.touched = max(customer.touched, at)
         persona, region = event.persona, event.region  # type: ignore[union-attr]
         if persona is not None or region is not None:
