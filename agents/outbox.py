@@ -54,9 +54,9 @@ class Outbox:
                     for topic, records in self._waiting.items()
                     if len(records) > _AT_ONCE
                 }
-                async with asyncio.TaskGroup() as sends:
-                    for topic, records in batches.items():
-                        sends.create_task(self._publisher.publish(topic, records))
+                await asyncio.gather(
+                    *(self._publisher.publish(topic, batch) for topic, batch in batches.items())
+                )
                 for topic, records in batches.items():
                     self._unsent -= len(records)
                     self.published[topic] += len(records)
