@@ -7,7 +7,7 @@ to even once per event, and from then on an integer. Sums of integers are exact 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import ROUND_HALF_EVEN, Context, Decimal, DecimalException
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DecimalException, Inexact
 from types import MappingProxyType
 
 import msgspec
@@ -20,6 +20,8 @@ MAX_MICROS = MAX_UNITS * MICROS
 
 # Wide enough for any amount below 10^9 with six decimals times any sensible rate without rounding.
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
+# What does not fit has more than six decimals: it is refused, not rounded.
+_UNROUNDED = Context(prec=60, traps=[Inexact])
 _ONE = Decimal(1)
 _LARGEST_EXPONENT = 30
 
@@ -50,14 +52,14 @@ class Currencies(msgspec.Struct, frozen=True, kw_only=True):
         if amount and not -_LARGEST_EXPONENT < amount.adjusted() < _LARGEST_EXPONENT:
             raise Rejected(Reason.BAD_VALUE, "amount must be at most 10^9 with at most 6 decimals")
         try:
-            scaled = _EXACT.scaleb(amount, 6)
-            if scaled != scaled.to_integral_value():
-                raise Rejected(Reason.BAD_VALUE, "amount must have at most 6 decimals")
-            if rate is not _ONE:
-                scaled = _EXACT.multiply(scaled, rate)
-            micros = int(scaled.to_integral_value(ROUND_HALF_EVEN))
-        except DecimalException as error:  # pragma: no cover - the bounds above leave no way here
-            raise Rejected(Reason.BAD_VALUE, "amount cannot be converted") from error
+            scaled = _UNROUNDED.scaleb(amount, 6)
+        except DecimalException:
+            raise Rejected(Reason.BAD_VALUE, "amount must have at most 6 decimals") from None
+        if scaled != scaled.to_integral_value():
+            raise Rejected(Reason.BAD_VALUE, "amount must have at most 6 decimals")
+        if rate is not _ONE:
+            scaled = _EXACT.multiply(scaled, rate)
+        micros = int(scaled.to_integral_value(ROUND_HALF_EVEN))
         if micros > MAX_MICROS:
             raise Rejected(Reason.BAD_VALUE, "amount must be at most 10^9 after conversion")
         return micros
