@@ -72,7 +72,7 @@ def main() -> int:
     costs: dict[int, float] = {}
     for customers in arguments.customers or [10_000, AT_CUSTOMERS]:
         traffic = Traffic(events, customers, per_second=arguments.density)
-        prepared = batches(traffic, configuration())
+        prepared = batches(traffic)
         prepare_collector()
         with profiled(arguments.profile):
             runs = [measure(prepared) for _ in range(rounds)]

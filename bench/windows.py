@@ -102,8 +102,7 @@ def main() -> int:
     events = arguments.events or (120_000 if arguments.short else 200_000)
     few, many = configuration(*ONE), configuration(*FIFTY)
     traffic = Traffic(events, arguments.customers, per_second=arguments.density)
-    # Admission doesn't look at the windows: both sides get the very same batches.
-    prepared = batches(traffic, few)
+    prepared = batches(traffic)
     prepare_collector()
     ones: list[tuple[Measured, Publishing]] = []
     fifties: list[tuple[Measured, Publishing]] = []
