@@ -19,7 +19,8 @@ MAX_UNITS = 10**9
 MAX_MICROS = MAX_UNITS * MICROS
 
 # Wide enough for any amount below 10^9 with six decimals times any sensible rate without rounding.
-_EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
+# Nothing is trapped: what an absurd rate makes of it is infinite, and refused.
+_EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[])
 # What does not fit has more than six decimals: it is refused, not rounded.
 _UNROUNDED = Context(prec=60, traps=[Inexact])
 _ONE = Decimal(1)
@@ -59,7 +60,7 @@ class Currencies(msgspec.Struct, frozen=True, kw_only=True):
             raise Rejected(Reason.BAD_VALUE, "amount must have at most 6 decimals")
         if rate is not _ONE:
             scaled = _EXACT.multiply(scaled, rate)
-        micros = int(scaled.to_integral_value(ROUND_HALF_EVEN))
+        micros = scaled.to_integral_value(ROUND_HALF_EVEN)
         if micros > MAX_MICROS:
             raise Rejected(Reason.BAD_VALUE, "amount must be at most 10^9 after conversion")
-        return micros
+        return int(micros)
