@@ -188,6 +188,8 @@ def main() -> int:
     parser.add_argument("--rate", type=int, default=5_000, help="events a second over all topics")
     parser.add_argument("--seconds", type=float, help="how long (120; short: 45)")
     arguments: argparse.Namespace = parser.parse_args()
+    if arguments.profile:
+        parser.error("--profile: nothing here is measured in this process; see bench.throughput")
     seconds = arguments.seconds or (45.0 if arguments.short else 120.0)
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)

@@ -14,6 +14,7 @@ Targets: at least 40,000 events/s, and within 8x of the bare loop in the same ru
 import argparse
 import json
 import os
+import pstats
 import sys
 import tempfile
 import time
@@ -102,9 +103,12 @@ def bare_loop(installation: Installation, records: int) -> Run:
     return Run(seen - first, seconds, spent, {})
 
 
-def one_worker(installation: Installation, records: int, *, seconds: float) -> Run:
+def one_worker(
+    installation: Installation, records: int, *, seconds: float, profile: Path | None
+) -> Run:
     """Start a worker and follow its account until everything is folded."""
-    worker = installation.worker(ready_within=None)
+    under = () if profile is None else ("-m", "cProfile", "-o", str(profile))
+    worker = installation.worker(ready_within=None, under=under)
     worker.wait_for("/metrics", seconds=60)
     started: tuple[float, float, float, dict[str, float]] | None = None
     end = time.monotonic() + seconds
@@ -158,7 +162,9 @@ def measure(
         with Installation(broker, place, partitions=PARTITIONS) as installation:
             records = preload(installation, traffic)
             bare = bare_loop(installation, records)
-            worker = one_worker(installation, records, seconds=arguments.limit)
+            worker = one_worker(
+                installation, records, seconds=arguments.limit, profile=arguments.profile
+            )
             rounds.append((bare, worker))
             print(
                 f"  round {number + 1}: bare {bare.per_second:,.0f}/s, "
@@ -217,6 +223,8 @@ def main() -> int:
     table(f"Throughput, {arguments.events:,} events, {arguments.broker}", rows)
     table("Where the worker's time went (fetch includes waiting for the broker)", stages)
     table("Targets", targets)
+    if arguments.profile:
+        pstats.Stats(str(arguments.profile)).sort_stats("tottime").print_stats(30)
     figures = {"throughput": rows, "stages": stages, "targets": targets}
     finish(arguments.json, "throughput", dict(figures))
     return 0 if all(row["holds"] for row in targets) else 1

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -93,11 +93,14 @@ class Installation:
             **more,
         }
 
-    def start(self, *arguments: str, **environment: str) -> Process:
-        """Start `heartline ARGUMENTS`; its output goes to a file of its own."""
+    def start(self, *arguments: str, under: Sequence[str] = (), **environment: str) -> Process:
+        """Start `heartline ARGUMENTS`; its output goes to a file of its own.
+
+        `under` stands between the interpreter and the program: ("-m", "cProfile", "-o", "FILE").
+        """
         number = len(self._processes)
         process = Process(
-            [sys.executable, "-m", "agents.cli", *arguments],
+            [sys.executable, *under, "-m", "agents.cli", *arguments],
             log=self.directory / f"{number:02d}-{arguments[0]}.log",
             environment=self._environment(environment),
         )
@@ -118,10 +121,10 @@ class Installation:
             env={**os.environ, **self._environment({})},
         )
 
-    def worker(self, *, ready_within: float | None = 60.0) -> "Service":
+    def worker(self, *, ready_within: float | None = 60.0, under: Sequence[str] = ()) -> "Service":
         """Start a worker; return when its /readyz says that it makes progress."""
         (port,) = free_ports(1)
-        process = self.start("worker", HEARTLINE_WORKER_PORT=str(port))
+        process = self.start("worker", under=under, HEARTLINE_WORKER_PORT=str(port))
         service = Service(process, f"http://127.0.0.1:{port}")
         if ready_within is not None:
             service.wait_for("/readyz", seconds=ready_within)
