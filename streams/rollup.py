@@ -246,8 +246,11 @@ class RollUp:
                     # any more.
                     del state.pending[end_ms]
                     continue
+                if end_ms in state.known:
+                    # Out already, without the missing: it waits for them, the later ones don't.
+                    continue
                 is_live = bool(present) and not any(s.is_replay for s in present)
-                if not is_live or now_ms - first_seen < self._timeout_ms or end_ms in state.known:
+                if not is_live or now_ms - first_seen < self._timeout_ms:
                     break
             if is_whole:
                 del state.pending[end_ms]
