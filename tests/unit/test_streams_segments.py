@@ -1,0 +1,106 @@
+"""Cells, columns, and what a snapshot or partial depends on."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from streams.config import CoreConfig
+from streams.segments import MAX_VALUES, Column, Segments, Values
+from streams.windows import HOUR_MS, MINUTE_MS, ConfigurationError, Window, WindowSet
+
+BOTH = Segments(
+    persona=Values(("parent", "student")), region=Values(("eu",)), channel=Values(("email",))
+)
+
+
+@pytest.mark.parametrize("named", [("a", "a"), ("other",), ("a", "unknown")])
+def test_values_that_could_not_be_told_apart_are_refused(named: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigurationError, match="must differ"):
+        Values(named)
+
+
+def test_64_values_may_be_named_and_one_more_may_not() -> None:
+    names = tuple(f"v{i}" for i in range(MAX_VALUES + 1))
+    assert len(Values(names[:MAX_VALUES]).all) == 66
+    with pytest.raises(ConfigurationError, match="at most 64"):
+        Values(names)
+
+
+def test_other_and_unknown_follow_the_named_values() -> None:
+    values = Values(("a", "b"))
+    assert values.all == ("a", "b", "other", "unknown")
+    assert (values.all[values.other], values.all[values.unknown]) == ("other", "unknown")
+    assert values.index() == {"a": 0, "b": 1}
+
+
+def test_a_dimension_that_events_do_not_carry_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="unknown customer dimension 'age'"):
+        Segments(reported=("persona", "age"))
+
+
+def test_columns_are_everyone_then_customer_dimensions_then_channels() -> None:
+    assert BOTH.columns() == (
+        Column({}, {}),
+        Column({"persona": "parent"}, {}),
+        Column({"persona": "student"}, {}),
+        Column({"persona": "other"}, {}),
+        Column({"persona": "unknown"}, {}),
+        Column({"region": "eu"}, {}),
+        Column({"region": "other"}, {}),
+        Column({"region": "unknown"}, {}),
+        Column({}, {"channel": "email"}),
+        Column({}, {"channel": "other"}),
+        Column({}, {"channel": "unknown"}),
+    )
+    assert BOTH.customer_columns == 8
+
+
+@pytest.mark.parametrize(
+    "reported", [("persona", "region"), ("region", "persona"), ("region",), ()]
+)
+def test_a_customer_counts_for_everyone_and_once_in_each_reported_dimension(
+    reported: tuple[str, ...],
+) -> None:
+    segments = msgspec.structs.replace(BOTH, reported=reported)
+    columns = segments.columns()
+    for p, persona in enumerate(segments.persona.all):
+        for r, region in enumerate(segments.region.all):
+            cell = segments.cell(p, r)
+            counted = [columns[i].segment for i in segments.columns_of_cells()[cell]]
+            is_value = {"persona": persona, "region": region}
+            assert counted == [{}, *({name: is_value[name]} for name in reported)]
+            row = segments.cell_matrix()[cell]
+            assert sorted(row.nonzero()[0]) == sorted(segments.columns_of_cells()[cell])
+    assert segments.cells == 12
+
+
+def test_the_fingerprint_changes_with_what_the_state_depends_on_and_with_nothing_else() -> None:
+    plain = CoreConfig()
+    other = [
+        CoreConfig(windows=WindowSet.of([Window.parse("1h/1m")])),
+        CoreConfig(windows=WindowSet.of(plain.windows.windows, session_gap_ms=HOUR_MS)),
+        CoreConfig(segments=BOTH),
+        CoreConfig(activity=frozenset({"page_viewed"})),
+    ]
+    assert len({config.fingerprint for config in (plain, *other)}) == 5
+    same = CoreConfig(allowed_lateness_ms=1, idle_after_ms=1, buffer_limit=1, history_hop_ms=1)
+    assert same.fingerprint == plain.fingerprint
+    assert CoreConfig(activity=frozenset({"order_placed", "page_viewed"})) == plain
+
+
+@pytest.mark.parametrize(
+    "hop_ms, step_ms",
+    [
+        (MINUTE_MS, 10 * MINUTE_MS),
+        (4 * MINUTE_MS, 20 * MINUTE_MS),
+        (10 * MINUTE_MS, 10 * MINUTE_MS),
+    ],
+)
+def test_history_is_reported_at_common_multiples_of_hop_and_history_hop(
+    hop_ms: int, step_ms: int
+) -> None:
+    config = CoreConfig(history_hop_ms=10 * MINUTE_MS)
+    assert config.report_step_ms(hop_ms, is_replay=True) == step_ms
+    assert config.report_step_ms(hop_ms, is_replay=False) == hop_ms
+    assert CoreConfig().report_step_ms(hop_ms, is_replay=True) == hop_ms
