@@ -93,7 +93,7 @@ class Admission:
         decode, max_future = self._decode, self._max_future
         rank = source << ORDER_BITS
         judged, offset = 0, -1
-        at = timestamp = None
+        newest: int | None = None
         for record in records:
             offset = record.offset
             if offset < start:
@@ -126,10 +126,10 @@ class Admission:
                 continue
             # min() would cost 80 ns more.
             arrive((at, rank | offset, event, micros, at if at < timestamp else timestamp))  # noqa: FURB136
+            newest = timestamp
         if judged:
             admitted.records = judged
             admitted.next_offset = offset + 1
-            if admitted.arrivals:
-                last = admitted.arrivals[-1]
-                admitted.lag_ms = timestamp - last[0] if timestamp is not None else None
+            if newest is not None:
+                admitted.lag_ms = newest - admitted.arrivals[-1][0]
         return admitted
