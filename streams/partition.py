@@ -196,8 +196,7 @@ class Partition:
         if not admitted.arrivals:
             return too_late
         time.wake(source)
-        if admitted.lag_ms is not None:
-            time.lag_ms = admitted.lag_ms
+        time.lag_ms = admitted.lag_ms
         limit = time.limit_of_others(source)
         if self._is_replaying:
             # The watermark stands still until every input is back where the snapshot had read to:
