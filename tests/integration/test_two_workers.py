@@ -24,8 +24,8 @@ PARTITIONS = 4
 WINDOWS = ("30s/5s", "2m/10s")
 PER_SECOND = 150
 SHOWN = ("page_views", "orders", "revenue", "active_customers", "sessions_started")
-FEED_SECONDS = 50
-LEAVES_AFTER_SECONDS = 20
+FEED_SECONDS = 36
+LEAVES_AFTER_SECONDS = 8
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ def test_a_worker_leaves_and_every_shown_number_is_whole_and_true(
         try:
             wait_until(
                 lambda: partitions_of(stays) and partitions_of(leaves),
-                seconds=LEAVES_AFTER_SECONDS,
+                seconds=20,
                 what="both workers own partitions",
             )
             time.sleep(LEAVES_AFTER_SECONDS)
