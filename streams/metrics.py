@@ -47,6 +47,15 @@ class Kind(enum.StrEnum):
     """A rank in the histogram of session durations."""
 
 
+class Group(enum.StrEnum):
+    """What a metric speaks of; the values are headings, in the order of the groups."""
+
+    SESSIONS = "Sessions and conversion"
+    PURCHASES = "Purchases"
+    RETURN = "Return frequency"
+    RETENTION = "Retention and churn"
+
+
 class Needs(enum.IntEnum):
     """How many windows must have been observed."""
 
@@ -59,6 +68,9 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     help: str
+    pitfall: str
+    """What the number is easily mistaken for; one or two sentences."""
+    group: Group
     unit: Unit
     kind: Kind
     numerator: tuple[Term, ...] = ()
@@ -89,6 +101,8 @@ def _count(
     name: str,
     text: str,
     *members: Additive | Mark | Cohort,
+    group: Group,
+    pitfall: str,
     minus: tuple[Mark | Cohort, ...] = (),
     by_channel: bool = False,
     needs: Needs = Needs.WINDOW,
@@ -97,6 +111,8 @@ def _count(
     return Metric(
         name=name,
         help=text,
+        pitfall=pitfall,
+        group=group,
         unit=Unit.COUNT,
         kind=Kind.COUNT,
         numerator=_terms(*members, minus=minus),
@@ -107,10 +123,12 @@ def _count(
     )
 
 
-def _money(name: str, text: str, terms: tuple[Term, ...]) -> Metric:
+def _money(name: str, text: str, terms: tuple[Term, ...], *, pitfall: str) -> Metric:
     return Metric(
         name=name,
         help=text,
+        pitfall=pitfall,
+        group=Group.PURCHASES,
         unit=Unit.CURRENCY,
         kind=Kind.COUNT,
         numerator=terms,
@@ -125,6 +143,8 @@ def _ratio(  # noqa: PLR0913 - a declaration names what it has beyond the common
     numerator: tuple[Term, ...],
     denominator: tuple[Term, ...],
     *,
+    group: Group,
+    pitfall: str,
     unit: Unit = Unit.RATIO,
     scale: int = 1,
     is_proportion: bool = False,
@@ -136,6 +156,8 @@ def _ratio(  # noqa: PLR0913 - a declaration names what it has beyond the common
     return Metric(
         name=name,
         help=text,
+        pitfall=pitfall,
+        group=group,
         unit=unit,
         kind=Kind.RATIO,
         numerator=numerator,
@@ -149,10 +171,12 @@ def _ratio(  # noqa: PLR0913 - a declaration names what it has beyond the common
     )
 
 
-def _duration_quantile(q: float) -> Metric:
+def _duration_quantile(q: float, *, pitfall: str) -> Metric:
     return Metric(
         name=f"session_duration_seconds_p{round(q * 100)}",
         help=f"{round(q * 100)} % of the sessions that closed lasted at most this long (nearest rank, within 1 %)",
+        pitfall=pitfall,
+        group=Group.SESSIONS,
         unit=Unit.SECONDS,
         kind=Kind.QUANTILE,
         by_channel=True,
@@ -165,25 +189,49 @@ _TWO = Needs.TWO_WINDOWS
 
 METRICS: tuple[Metric, ...] = (
     # Sessions and conversion
-    _count("page_views", "Page views", Additive.PAGE_VIEWS),
-    _count("visitors", "Distinct customers with a page view", Mark.VISITED),
+    _count(
+        "page_views",
+        "Page views",
+        Additive.PAGE_VIEWS,
+        group=Group.SESSIONS,
+        pitfall="A reload is a page view, and so is a robot's unless the producer leaves it out.",
+    ),
+    _count(
+        "visitors",
+        "Distinct customers with a page view",
+        Mark.VISITED,
+        group=Group.SESSIONS,
+        pitfall=(
+            "Does not add up over windows: who comes on two days is one visitor of both. A person "
+            "under two customer ids is two."
+        ),
+    ),
     _count(
         "sessions_started",
         "Sessions whose first page view lies in the window",
         Additive.SESSIONS_STARTED,
         by_channel=True,
+        group=Group.SESSIONS,
+        pitfall="A session that began before the window and goes on in it is not counted.",
     ),
     _count(
         "sessions_closed",
         "Sessions that closed in the window",
         Additive.SESSIONS_CLOSED,
         by_channel=True,
+        group=Group.SESSIONS,
+        pitfall=(
+            "A silent session closes only when the session gap has passed, so the latest visits "
+            "are not in it yet."
+        ),
     ),
     _count(
         "sessions_converted",
         "Sessions that closed in the window and during which the customer placed an order",
         Additive.SESSIONS_CONVERTED,
         by_channel=True,
+        group=Group.SESSIONS,
+        pitfall="An order after the session has closed does not count, however soon it comes.",
     ),
     _ratio(
         "session_conversion_ratio",
@@ -192,6 +240,11 @@ METRICS: tuple[Metric, ...] = (
         _CLOSED,
         is_proportion=True,
         by_channel=True,
+        group=Group.SESSIONS,
+        pitfall=(
+            "Not orders per session: a session with two orders counts once. Visits still going on "
+            "are in neither part."
+        ),
     ),
     _ratio(
         "visitor_conversion_ratio",
@@ -199,6 +252,11 @@ METRICS: tuple[Metric, ...] = (
         _terms(Mark.VISITED_AND_BOUGHT),
         _terms(Mark.VISITED),
         is_proportion=True,
+        group=Group.SESSIONS,
+        pitfall=(
+            "View and order need not belong to one visit, and it grows with the window: compare "
+            "windows of one length only."
+        ),
     ),
     _ratio(
         "bounce_ratio",
@@ -207,6 +265,8 @@ METRICS: tuple[Metric, ...] = (
         _CLOSED,
         is_proportion=True,
         by_channel=True,
+        group=Group.SESSIONS,
+        pitfall="One page that was read for long is a bounce too.",
     ),
     _ratio(
         "session_duration_seconds",
@@ -216,31 +276,75 @@ METRICS: tuple[Metric, ...] = (
         unit=Unit.SECONDS,
         scale=MILLIS,
         by_channel=True,
+        group=Group.SESSIONS,
+        pitfall=(
+            "Time on the last page is unknown and counts as nothing: the mean is a lower bound, "
+            "and a session of one page lasts 0 s."
+        ),
     ),
-    _duration_quantile(0.5),
-    _duration_quantile(0.9),
-    _duration_quantile(0.99),
+    _duration_quantile(
+        0.5,
+        pitfall="Half of the sessions lasted no longer. Quantiles of windows or segments cannot be averaged.",
+    ),
+    _duration_quantile(
+        0.9,
+        pitfall="Quantiles of windows or segments cannot be averaged.",
+    ),
+    _duration_quantile(
+        0.99,
+        pitfall="With fewer than 100 sessions this is the longest of them.",
+    ),
     # Purchases
-    _count("orders", "Orders", Additive.ORDERS),
-    _count("buyers", "Distinct customers with an order", Mark.BOUGHT),
+    _count(
+        "orders",
+        "Orders",
+        Additive.ORDERS,
+        group=Group.PURCHASES,
+        pitfall="Orders of amount 0 and orders that are refunded later are orders.",
+    ),
+    _count(
+        "buyers",
+        "Distinct customers with an order",
+        Mark.BOUGHT,
+        group=Group.PURCHASES,
+        pitfall="Does not add up over windows: who buys on two days is one buyer of both.",
+    ),
     _count(
         "new_buyers",
         "Customers whose first order ever lies in the window",
         Mark.FIRST_BOUGHT,
         needs=_TWO,
+        group=Group.PURCHASES,
+        pitfall=(
+            "First ever means first that Heartline has seen: without a replay of history "
+            "everybody is new at the start."
+        ),
     ),
     _count(
         "repeat_orders",
         "Orders that are not the customer's first",
         Additive.REPEAT_ORDERS,
         needs=_TWO,
+        group=Group.PURCHASES,
+        pitfall="Counts orders, not customers; a customer's first and second order may lie in the same window.",
     ),
-    _money("revenue", "Amount of the orders", _terms(Additive.REVENUE_MICROS)),
-    _money("refunded", "Amount given back, on the day it was", _terms(Additive.REFUNDED_MICROS)),
+    _money(
+        "revenue",
+        "Amount of the orders",
+        _terms(Additive.REVENUE_MICROS),
+        pitfall="Gross: no refund lowers it, and payments for subscriptions are no orders.",
+    ),
+    _money(
+        "refunded",
+        "Amount given back, on the day it was",
+        _terms(Additive.REFUNDED_MICROS),
+        pitfall="Counted when it is given back, not when the order was placed: it may exceed the window's revenue.",
+    ),
     _money(
         "net_revenue",
         "Revenue less refunds",
         (*_terms(Additive.REVENUE_MICROS), (row_of(Additive.REFUNDED_MICROS), -1)),
+        pitfall="Negative where more was given back than sold: the refunds may belong to orders of earlier windows.",
     ),
     _ratio(
         "average_order_value",
@@ -250,6 +354,8 @@ METRICS: tuple[Metric, ...] = (
         unit=Unit.CURRENCY,
         scale=MICROS,
         is_revisable=True,
+        group=Group.PURCHASES,
+        pitfall="A mean of gross amounts: one large order moves it, and refunds do not.",
     ),
     _ratio(
         "repeat_buyer_ratio",
@@ -258,14 +364,27 @@ METRICS: tuple[Metric, ...] = (
         _terms(Mark.BOUGHT),
         is_proportion=True,
         needs=_TWO,
+        group=Group.PURCHASES,
+        pitfall="Who buys for the first time and again within the window is new, not repeat.",
     ),
     # Return frequency
-    _count("active_customers", "Distinct customers with an activity", Mark.ACTIVE),
+    _count(
+        "active_customers",
+        "Distinct customers with an activity",
+        Mark.ACTIVE,
+        group=Group.RETURN,
+        pitfall=(
+            "Does not add up over windows. Events that are no activity, a support ticket for one, "
+            "make nobody active."
+        ),
+    ),
     _count(
         "new_customers",
         "Customers whose first activity ever lies in the window",
         Mark.FIRST_ACTIVE,
         needs=_TWO,
+        group=Group.RETURN,
+        pitfall="New to Heartline, not to the business: without a replay of history everybody is new at the start.",
     ),
     _count(
         "returning_customers",
@@ -273,6 +392,8 @@ METRICS: tuple[Metric, ...] = (
         Mark.ACTIVE,
         minus=(Mark.FIRST_ACTIVE,),
         needs=_TWO,
+        group=Group.RETURN,
+        pitfall="Not the retained: they may have been away for longer than a window.",
     ),
     _ratio(
         "returning_ratio",
@@ -281,19 +402,37 @@ METRICS: tuple[Metric, ...] = (
         _terms(Mark.ACTIVE),
         is_proportion=True,
         needs=_TWO,
+        group=Group.RETURN,
+        pitfall=(
+            "Rises when fewer new customers come, though nobody returns more often: read it "
+            "beside its numerator."
+        ),
     ),
-    _count("active_days", "Pairs of customer and UTC day with an activity", Mark.DAY),
+    _count(
+        "active_days",
+        "Pairs of customer and UTC day with an activity",
+        Mark.DAY,
+        group=Group.RETURN,
+        pitfall="A visit across midnight UTC is two days.",
+    ),
     _ratio(
         "return_frequency",
         "Active days per active customer",
         _terms(Mark.DAY),
         _terms(Mark.ACTIVE),
+        group=Group.RETURN,
+        pitfall=(
+            "Lies between 1 and the number of UTC days that the window touches: compare windows "
+            "of one length only."
+        ),
     ),
     _ratio(
         "sessions_per_visitor",
         "Sessions started per visitor",
         _terms(Additive.SESSIONS_STARTED),
         _terms(Mark.VISITED),
+        group=Group.RETURN,
+        pitfall="Can fall below 1: a session that goes on from before the window has a visitor in it and no start.",
     ),
     _ratio(
         "visit_interval_seconds",
@@ -302,6 +441,8 @@ METRICS: tuple[Metric, ...] = (
         _terms(Additive.VISIT_INTERVALS),
         unit=Unit.SECONDS,
         scale=MILLIS,
+        group=Group.RETURN,
+        pitfall="Says nothing of those who did not come back: when the rare visitors leave, it falls.",
     ),
     # Retention and churn
     _count(
@@ -310,6 +451,8 @@ METRICS: tuple[Metric, ...] = (
         Cohort.BASE,
         needs=_TWO,
         is_null_until_complete=True,
+        group=Group.RETENTION,
+        pitfall="Of the window before this one: it does not move with what happens in this window.",
     ),
     _count(
         "retained_customers",
@@ -318,6 +461,8 @@ METRICS: tuple[Metric, ...] = (
         minus=(Cohort.CHURNED,),
         needs=_TWO,
         is_null_until_complete=True,
+        group=Group.RETENTION,
+        pitfall="Active at least once in each of the two windows; a single page view is enough.",
     ),
     _count(
         "churned_customers",
@@ -325,6 +470,8 @@ METRICS: tuple[Metric, ...] = (
         Cohort.CHURNED,
         needs=_TWO,
         is_null_until_complete=True,
+        group=Group.RETENTION,
+        pitfall="Silent, not necessarily lost: who comes back in the next window was counted all the same.",
     ),
     _count(
         "reactivated_customers",
@@ -332,6 +479,8 @@ METRICS: tuple[Metric, ...] = (
         Cohort.REACTIVATED,
         needs=_TWO,
         is_null_until_complete=True,
+        group=Group.RETENTION,
+        pitfall="Neither new nor retained: they count in no retention ratio.",
     ),
     _ratio(
         "retention_ratio",
@@ -341,6 +490,8 @@ METRICS: tuple[Metric, ...] = (
         is_proportion=True,
         needs=_TWO,
         is_null_until_complete=True,
+        group=Group.RETENTION,
+        pitfall="Depends on the length of the window: never compare 7d with 30d. It is not (end - new) / start.",
     ),
     _ratio(
         "churn_ratio",
@@ -350,8 +501,16 @@ METRICS: tuple[Metric, ...] = (
         is_proportion=True,
         needs=_TWO,
         is_null_until_complete=True,
+        group=Group.RETENTION,
+        pitfall="The share that was silent for one window, not that cancelled, and not a forecast.",
     ),
-    _count("cancellations", "Subscriptions cancelled", Additive.CANCELLATIONS),
+    _count(
+        "cancellations",
+        "Subscriptions cancelled",
+        Additive.CANCELLATIONS,
+        group=Group.RETENTION,
+        pitfall="Events, not customers, and no part of the churn ratio, which looks at activity alone.",
+    ),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
 
