@@ -103,6 +103,12 @@ class Hand:
             for moment in (now_ms, now_ms + self.config.idle_after_ms):
                 self.partition.observe(source, at_high_water=True, now_ms=moment)
 
+    def silence(self, until_ms: int) -> None:
+        """Every input is idle, and the wall clock takes live ones to this moment."""
+        self.quiet(*Source)
+        self.partition.tick(until_ms + self.config.max_out_of_orderness_ms)
+        self.ticks += self.partition.drain()
+
     def crash(self) -> None:
         """Start again from a snapshot; every input comes back from where its waiting events begin."""
         snapshot = self.partition.snapshot()

@@ -1,0 +1,141 @@
+"""Small stories with their results, to be read as a specification: NAME.events.jsonl and NAME.toml.
+
+The events are what `heartline evaluate` reads. The TOML file names the windows and then, for each instant, what
+everyone's figures are: a number, ``"null"``, or ``[numerator, denominator]`` of a ratio. ``metric{persona=a}`` is
+a segment or channel, ``metric.complete`` (or ``.low``, ``.high``, ``.n``) another field of the result.
+
+Each story goes through the file evaluation and through a partition of the engine: without a crash, with one in
+the middle, and with one after every event. All must give the same results, to the last field.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas.decode import Decoder
+from schemas.records import Result
+from streams.config import CoreConfig
+from streams.evaluate import evaluate
+from streams.moments import from_text
+from streams.segments import Segments, Values
+from streams.windows import Window, WindowSet, duration_ms
+from tests.rig.hand import Hand
+
+DIRECTORY = Path(__file__).parent
+NAMES = sorted(path.stem for path in DIRECTORY.glob("*.toml"))
+stories = pytest.mark.parametrize("name", NAMES)
+
+
+class Story:
+    """One pair of files."""
+
+    def __init__(self, name: str) -> None:
+        told = tomllib.loads((DIRECTORY / f"{name}.toml").read_text())
+        lines = (DIRECTORY / f"{name}.events.jsonl").read_text().splitlines()
+        self.events: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.config = CoreConfig(
+            windows=WindowSet.of(
+                [Window.parse(text) for text in told.pop("windows")],
+                session_gap_ms=duration_ms(told.pop("session_gap", "30m")),
+            ),
+            activity=frozenset(told.pop("activity", ("page_viewed", "order_placed"))),
+            segments=Segments(
+                persona=Values(tuple(told.pop("personas", ()))),
+                region=Values(tuple(told.pop("regions", ()))),
+                channel=Values(tuple(told.pop("channels", ()))),
+            ),
+        )
+        self.expected: dict[str, list[dict[str, Any]]] = told
+        self.ats_ms = [from_text(at) for at in told]
+
+    def evaluated(self) -> list[Result]:
+        decode = Decoder().decode
+        decoded = [decode(json.dumps(event).encode()) for event in self.events]
+        return evaluate(self.config, decoded, self.ats_ms)
+
+    def streamed(self, *, crash_after: Iterable[int]) -> list[Result]:
+        """Through a partition, in the order of time, with crashes after these events."""
+        crashes = set(crash_after)
+        hand = Hand(self.config)
+        for number, event in enumerate(sorted(self.events, key=at_ms), 1):
+            hand.send(event, timestamp_ms=at_ms(event))
+            if number in crashes:
+                hand.crash()
+            # Everything older has come; what is exactly as old may still follow.
+            hand.pass_time(at_ms(event))
+            if number in crashes:
+                hand.crash()
+        hand.silence(max(self.ats_ms))
+        return [result for at in self.ats_ms for result in hand.results_at(at)]
+
+
+def at_ms(event: dict[str, Any]) -> int:
+    return from_text(event["occurred_at"])
+
+
+def difference(result: Result, field: str, expected: Any) -> bool:
+    """Whether a result says anything else than the story."""
+    if expected == "null":
+        return getattr(result, field) is not None
+    if isinstance(expected, list):
+        numerator, denominator = expected
+        value = numerator / denominator
+        return (result.numerator, result.denominator, result.value) != (
+            numerator,
+            denominator,
+            pytest.approx(value, rel=1e-15),
+        )
+    if field in {"low", "high"}:
+        expected = pytest.approx(expected, rel=1e-12)
+    return bool(getattr(result, field) != expected)
+
+
+def differences(story: Story, results: list[Result]) -> list[str]:
+    """What the results say otherwise than the story, in its words."""
+    known = {(one.at, one.window, label_of(one)): one for one in results}
+    found = []
+    for at, parts in story.expected.items():
+        for part in parts:
+            figures = dict(part)
+            window = figures.pop("window", story.config.windows.windows[0].size)
+            for name, expected in figures.items():
+                label, _, field = name.partition(".")
+                result = known[at, window, label]
+                if difference(result, field or "value", expected):
+                    found.append(f"{at} {window} {name} = {expected}, not {result}")
+    return found
+
+
+def label_of(result: Result) -> str:
+    where = [f"{k}={v}" for k, v in (result.segment | result.dimensions).items()]
+    return f"{result.metric}{{{where[0]}}}" if where else result.metric
+
+
+@stories
+def test_a_file_of_events_gives_what_the_story_says(name: str) -> None:
+    story = Story(name)
+    assert differences(story, story.evaluated()) == []
+
+
+@stories
+@pytest.mark.parametrize("crashes", ["none", "in the middle", "after every event"])
+def test_the_engine_gives_the_same_also_when_it_crashes(name: str, crashes: str) -> None:
+    story = Story(name)
+    count = len(story.events)
+    after = {"none": (), "in the middle": (count // 2,), "after every event": range(1, count + 1)}
+    results = story.streamed(crash_after=after[crashes])
+    assert differences(story, results) == []
+    assert msgspec.json.encode(results) == msgspec.json.encode(story.evaluated())
+
+
+def test_every_story_has_both_files() -> None:
+    events = {path.name.removesuffix(".events.jsonl") for path in DIRECTORY.glob("*.events.jsonl")}
+    assert events == set(NAMES)
+    assert len(NAMES) >= 10
