@@ -217,9 +217,8 @@ class Timeline:
         looks_back = [cohort.hops, 2 * cohort.hops]
         for hops in looks_back:
             found.update(k for pane in level.busy if now < (k := pane + 1 + hops) <= boundary)
-        if self.observed_from_ms is not None:
-            first = -(-self.observed_from_ms // level.hop_ms)
-            found.update(k for hops in looks_back if now < (k := first + hops) <= boundary)
+        first = -(-(self.observed_from_ms or 0) // level.hop_ms)
+        found.update(k for hops in looks_back if now < (k := first + hops) <= boundary)
         step = self._step(level)
         if step > 1:
             return {k for one in found if (k := -(-one // step) * step) <= boundary}
