@@ -86,12 +86,8 @@ def difference(result: Result, field: str, expected: Any) -> bool:
         return getattr(result, field) is not None
     if isinstance(expected, list):
         numerator, denominator = expected
-        value = numerator / denominator
-        return (result.numerator, result.denominator, result.value) != (
-            numerator,
-            denominator,
-            pytest.approx(value, rel=1e-15),
-        )
+        value: Any = pytest.approx(numerator / denominator, rel=1e-15)
+        return [result.numerator, result.denominator] != expected or result.value != value
     if field in {"low", "high"}:
         expected = pytest.approx(expected, rel=1e-12)
     return bool(getattr(result, field) != expected)
