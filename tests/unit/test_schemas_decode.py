@@ -79,6 +79,11 @@ def test_what_is_not_documented_is_ignored(name: str) -> None:
     assert DECODER.decode(payload_of(more)) == DECODER.decode(payload_of(VALID[name]))
 
 
+def test_of_an_ignored_field_not_even_the_encoding_is_looked_at() -> None:
+    payload = payload_of({**VIEW, "ignored": "??"}).replace(b"??", b"\xff\xfe")
+    assert DECODER.decode(payload)[0] == AT_MS
+
+
 # -- one test a reason (future, wrong_key, wrong_partition are decided at the door: test_streams_admission)
 
 
