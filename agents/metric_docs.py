@@ -21,7 +21,7 @@ from streams.config import CoreConfig
 from streams.evaluate import evaluate
 from streams.metrics import METRICS, Group, Kind, Metric, Needs, Term, Unit
 from streams.moments import to_text
-from streams.provenance import DURATIONS_ROW, PROVENANCE, SUM_NAMES, Reads
+from streams.provenance import PROVENANCE, SUM_NAMES, reads_of, rows_of
 from streams.segments import Segments
 from streams.sums import ADDITIVES, MARKS, Additive, Mark, row_of
 from streams.windows import Window, WindowSet
@@ -101,24 +101,6 @@ OF_GROUP = {
     Group.RETURN: Example("return.jsonl", "1d/12h", _NOON_MS),
     Group.RETENTION: Example("churn.jsonl", "1d/1d", _MIDNIGHT_MS),
 }
-
-
-def rows_of(metric: Metric) -> tuple[int, ...]:
-    """The sums that enter ``metric``, in the order of its formula."""
-    if metric.kind is Kind.QUANTILE:
-        return (DURATIONS_ROW,)
-    return tuple(dict.fromkeys(row for row, _ in (*metric.numerator, *metric.denominator)))
-
-
-def reads_of(metric: Metric) -> Reads:
-    """The event types that enter ``metric`` and, of each, the fields beyond the common ones."""
-    found: Reads = {}
-    for row in rows_of(metric):
-        for kind, fields in PROVENANCE[row].reads.items():
-            # The acquisition channel says where a session is counted, in metrics that tell.
-            used = [name for name in fields if metric.by_channel or name != "channel"]
-            found[kind] = tuple(dict.fromkeys((*found.get(kind, ()), *used)))
-    return found
 
 
 # Sums that are metrics themselves go by the metric's name.

@@ -17,6 +17,7 @@ from schemas.events import (
     SessionEnded,
     SubscriptionCancelled,
 )
+from streams.metrics import Kind, Metric
 from streams.sums import Additive, Cohort, Mark, row_of
 
 COMMON = ("type", "event_id", "customer_id", "occurred_at", "schema_version")
@@ -108,5 +109,23 @@ SUM_NAMES: tuple[str, ...] = tuple(
     member.name.lower() for members in (Additive, Mark, Cohort) for member in members
 )
 """By row."""
-DURATIONS_ROW = row_of(Additive.SESSION_MS)
+_DURATIONS_ROW = row_of(Additive.SESSION_MS)
 """The histogram of session durations is made from the same events as their sum."""
+
+
+def rows_of(metric: Metric) -> tuple[int, ...]:
+    """The sums that enter ``metric``, in the order of its formula."""
+    if metric.kind is Kind.QUANTILE:
+        return (_DURATIONS_ROW,)
+    return tuple(dict.fromkeys(row for row, _ in (*metric.numerator, *metric.denominator)))
+
+
+def reads_of(metric: Metric) -> Reads:
+    """The event types that enter ``metric`` and, of each, the fields beyond the common ones."""
+    found: Reads = {}
+    for row in rows_of(metric):
+        for kind, fields in PROVENANCE[row].reads.items():
+            # The acquisition channel says where a session is counted, in metrics that tell.
+            used = [name for name in fields if metric.by_channel or name != "channel"]
+            found[kind] = tuple(dict.fromkeys((*found.get(kind, ()), *used)))
+    return found

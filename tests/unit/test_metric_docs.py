@@ -15,7 +15,6 @@ from agents.metric_docs import (
     Example,
     formula_of,
     page_with,
-    reads_of,
     reference,
 )
 from schemas.decode import Decoder
@@ -24,7 +23,7 @@ from schemas.records import Result
 from streams.config import CoreConfig
 from streams.evaluate import evaluate
 from streams.metrics import BY_NAME, METRICS, Group
-from streams.provenance import CELL, COMMON, PROVENANCE, SUM_NAMES
+from streams.provenance import CELL, COMMON, PROVENANCE, SUM_NAMES, reads_of
 from streams.segments import Segments
 from streams.sums import ROWS
 from streams.windows import Window, WindowSet
