@@ -84,7 +84,8 @@ def document(settings: Settings) -> dict[str, Any]:
             "description": (
                 "The vital signs of a customer base: events in, exact rolling windows out. "
                 f"An input record is one JSON object of at most {MAX_BYTES} bytes; unknown fields "
-                "are ignored. What the numbers mean is in docs/metrics.md."
+                "are ignored, and a schema registry's frame before it is cut off. What the "
+                "numbers mean is in docs/metrics.md."
             ),
             "license": {"name": "Apache-2.0"},
         },

@@ -29,6 +29,8 @@ from schemas.reasons import Reason, Rejected
 from schemas.topics import Source
 
 MAX_BYTES = 64 * 1024
+FRAME_BYTES = 5
+"""A schema registry's serializers put a zero byte and the schema's id, 4 bytes, before the document."""
 KNOWN_VERSIONS = frozenset({1})
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MILLISECOND = datetime.timedelta(milliseconds=1)
@@ -64,7 +66,9 @@ class Decoder:
     def decode(self, payload: bytes | None, source: Source | None = None) -> Decoded:
         """Turn one record's payload into ``(event time in ms, event, amount in millionths)``.
 
-        ``source`` is the input topic the record came from; None (a file) accepts every type.
+        ``source`` is the input topic the record came from; None (a file) accepts every type. The
+        frame of a schema registry is cut off and its id not looked up: what the document must hold
+        is decided here.
         Sub-millisecond digits of the event time are cut off. Raises `Rejected` with one reason. Of
         several it is the first in this order: size, encoding, nesting, version, type, topic,
         missing fields, the first field at fault, the range of the event time, money.
@@ -75,6 +79,8 @@ class Decoder:
             raise Rejected(
                 Reason.OVERSIZE, f"{len(payload)} bytes; at most {MAX_BYTES} are accepted"
             )
+        if payload[0] == 0:  # No JSON document starts so. About 20 ns, lost in the noise of 800.
+            payload = payload[FRAME_BYTES:]
         try:
             event = _TYPED.decode(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
