@@ -32,7 +32,7 @@ SUMMARIES = {
     "watch": "A live view of the main numbers in the terminal.",
     "tail": "Follow results, signals or alerts.",
     "redrive": "Dead letters back to their topics, once.",
-    "schema": "The JSON Schemas of events and results.",
+    "schema": "The JSON Schemas of events and results, and the AsyncAPI document.",
     "doctor": "Check configuration, broker, topics, keys, lag and clock.",
     "state": "Look into or rebuild the state.",
 }
