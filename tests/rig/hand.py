@@ -77,12 +77,18 @@ class Hand:
         self, source: Source, event: dict[str, Any], *, timestamp_ms: int | None = None
     ) -> None:
         """Append a record to a topic and read it."""
+        self.write(source, event, timestamp_ms=timestamp_ms)
+        self.receive(source, self.admit(source, self.logs[source][-1:]))
+
+    def write(
+        self, source: Source, event: dict[str, Any], *, timestamp_ms: int | None = None
+    ) -> None:
+        """Append a record to a topic that nobody reads yet."""
         at = event.get("occurred_at", event.get("until", 0))
         key = str(event["customer_id"]).encode() if "customer_id" in event else None
         log = self.logs[source]
         written = at if timestamp_ms is None else timestamp_ms
         log.append(Record(key, json.dumps(event).encode(), len(log), written))
-        self.receive(source, self.admit(source, log[-1:]))
 
     def admit(self, source: Source, records: list[Record]) -> Admitted[Record]:
         return self._admission.admit(source, records)

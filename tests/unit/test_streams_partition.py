@@ -188,6 +188,32 @@ def test_waiting_events_are_read_again_and_counted_once() -> None:
     assert hand.value_at("page_views", T0 + HOUR_MS) == 6
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_crash_before_the_first_watermark_loses_no_mark_and_no_control_record(
+    crashes: bool,
+) -> None:
+    """One batch holds what was read before the crash and what was not."""
+    hand = Hand(CONFIG)
+    hand.send(view("c", T0, "old view"))
+    hand.send(order("c", T0, "old order"))
+    hand.write(Source.SESSIONS, view("c", T0 + 2 * MINUTE_MS, "new view"))
+    hand.write(Source.SESSIONS, {"type": "time_passed", "until": T0 + 3 * MINUTE_MS})
+    hand.write(Source.PURCHASES, order("c", T0 + 5 * MINUTE_MS, "new order"))
+    for source in (Source.SOCIAL, Source.SUPPORT):
+        hand.write(source, {"type": "time_passed", "until": T0 + HOUR_MS})
+    if crashes:
+        hand.crash()
+    else:
+        for source in Source:
+            rest = hand.logs[source][hand.partition.next_offset(source) :]
+            hand.receive(source, hand.admit(source, rest))
+    assert hand.partition.watermark == T0 + 3 * MINUTE_MS
+    assert hand.partition.waiting == 1
+    sessions, purchases, *_ = accounts = [hand.partition.account(one) for one in Source]
+    assert (sessions.folded, sessions.control, purchases.folded) == (2, 1, 1)
+    assert all(account.balances for account in accounts)
+
+
 # -- sums stay exact
 
 
