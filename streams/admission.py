@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from typing import Generic, Protocol, TypeVar
 
+from xxhash import xxh3_64_digest
+
 from schemas.decode import Decoder
 from schemas.events import TimePassed
 from schemas.reasons import Reason, Rejected
 from schemas.topics import Source
+from streams.arrivals import NO_ATTRIBUTES, SOME_ATTRIBUTES, Arrival, cells_by_attributes
 from streams.config import CoreConfig
-from streams.state import Arrival
 
+_FAR = 1 << 62
 ORDER_BITS = 48
 """Offsets are below 2^48; the rank of the input stands above them."""
 OFFSET_MASK = (1 << ORDER_BITS) - 1
@@ -46,7 +49,17 @@ R = TypeVar("R", bound=Record)
 class Admitted(Generic[R]):
     """One batch of one input, judged. Arrivals keep the order of the records."""
 
-    __slots__ = ("arrivals", "dead", "lag_ms", "next_offset", "records")
+    __slots__ = (
+        "arrivals",
+        "dead",
+        "has_control",
+        "highest_ms",
+        "is_ordered",
+        "lag_ms",
+        "lowest_ms",
+        "next_offset",
+        "records",
+    )
 
     def __init__(self) -> None:
         """Nothing admitted yet."""
@@ -59,6 +72,14 @@ class Admitted(Generic[R]):
         """One more than the last offset of the batch; None if nothing was judged."""
         self.lag_ms: int | None = None
         """Record timestamp less event time of the newest usable record."""
+        self.has_control = True
+        """Whether a control record is among them. True is always safe to say."""
+        self.is_ordered = False
+        """No arrival is older than the one before it. False is always safe to say."""
+        self.lowest_ms = 0
+        """The oldest event time; 0 is always safe to say."""
+        self.highest_ms = 0
+        """The highest contribution to the watermark."""
 
 
 class Admission:
@@ -75,6 +96,7 @@ class Admission:
     ) -> None:
         """``partition_of(key, partitions)`` is the producers' partitioner."""
         self._decode = decoder.decode
+        self._cells = cells_by_attributes(config.segments)
         self._max_future = config.max_future_ms
         self._partition = partition
         self._partitions = partitions
@@ -90,7 +112,9 @@ class Admission:
         """
         admitted: Admitted[R] = Admitted()
         arrive = admitted.arrivals.append
-        decode, max_future = self._decode, self._max_future
+        decode, max_future, cell_of = self._decode, self._max_future, self._cells.get
+        digest_of = xxh3_64_digest
+        has_control, is_ordered, previous, lowest, highest = False, True, 0, _FAR, 0
         rank = source << ORDER_BITS
         judged, offset = 0, -1
         newest: int | None = None
@@ -124,12 +148,37 @@ class Admission:
             except Rejected as rejected:
                 admitted.dead.append((record, rejected.reason, rejected.detail))
                 continue
-            # min() would cost 80 ns more.
-            arrive((at, rank | offset, event, micros, at if at < timestamp else timestamp))  # noqa: FURB136
             newest = timestamp
+            # min() and max() would cost 80 ns each.
+            contribution = at if at < timestamp else timestamp  # noqa: FURB136
+            highest = max(highest, contribution)
+            if at < previous:
+                is_ordered = False
+            lowest = min(lowest, at)
+            previous = at
+            if event.__class__ is TimePassed:
+                has_control = True
+                arrive(
+                    (at, rank | offset, event, 0, contribution, "", b"", NO_ATTRIBUTES),
+                )
+                continue
+            arrive(
+                (
+                    at,
+                    rank | offset,
+                    event,
+                    micros,
+                    contribution,
+                    identity,
+                    digest_of(event.event_id.encode()),  # type: ignore[union-attr]
+                    cell_of((event.persona, event.region), SOME_ATTRIBUTES),  # type: ignore[union-attr]
+                )
+            )
         if judged:
             admitted.records = judged
             admitted.next_offset = offset + 1
+            admitted.has_control, admitted.is_ordered = has_control, is_ordered
+            admitted.lowest_ms, admitted.highest_ms = lowest, highest
             if newest is not None:
                 admitted.lag_ms = newest - admitted.arrivals[-1][0]
         return admitted

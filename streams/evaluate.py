@@ -14,10 +14,11 @@ import msgspec
 from schemas.events import SOURCE_OF, Event, TimePassed
 from schemas.records import Result
 from streams.admission import ORDER_BITS
+from streams.arrivals import Arrival, arrival_of, cells_by_attributes
 from streams.config import CoreConfig
 from streams.metrics import METRICS, Metric, WindowTotals, dense_durations, results_of
 from streams.moments import to_text
-from streams.state import Arrival, State
+from streams.state import State
 from streams.windows import ConfigurationError, Window, WindowSet
 
 Evaluated = tuple[int, Event, int]
@@ -54,10 +55,11 @@ def evaluate(
     don't nest are evaluated apart. Raises `ConfigurationError` for an instant off a hop.
     """
     check_instants(ats_ms, config.windows.windows)
+    cells = cells_by_attributes(config.segments)
     arrivals: list[Arrival] = [
-        (at, SOURCE_OF[event.__class__] << ORDER_BITS | line, event, micros, at)
-        for line, (at, event, micros) in enumerate(events)
-        if event.__class__ is not TimePassed
+        arrival_of(cells, one, SOURCE_OF[one[1].__class__] << ORDER_BITS | line, one[0])
+        for line, one in enumerate(events)
+        if one[1].__class__ is not TimePassed
     ]
     arrivals.sort()
     found: dict[tuple[int, Window], list[Result]] = {}

@@ -85,9 +85,16 @@ class LastSeen:
 
     def take_out(self, mark: int, moments_ms: Integers, cells: Integers) -> None:
         """Remove one mark for each moment and cell."""
+        self._change_all(mark, moments_ms, cells, -1)
+
+    def bring_in(self, mark: int, moments_ms: Integers, cells: Integers) -> None:
+        """Add one mark for each moment and cell."""
+        self._change_all(mark, moments_ms, cells, 1)
+
+    def _change_all(self, mark: int, moments_ms: Integers, cells: Integers, by: int) -> None:
         if len(cells) <= FEW:
             for moment, cell in zip(moments_ms.tolist(), cells.tolist(), strict=True):
-                self.change(mark, moment, cell, -1)
+                self.change(mark, moment, cell, by)
             return
         slots = self.slots_of(moments_ms)
         known = slots >= 0
@@ -96,9 +103,9 @@ class LastSeen:
         places = slots[known, None] * self._columns + self._columns_of_cells[cells[known]]
         flat = self.counts[mark].reshape(-1)
         if len(places) < len(flat) // 16:
-            np.subtract.at(flat, places.reshape(-1), 1)
+            np.add.at(flat, places.reshape(-1), by)
         else:
-            flat -= np.bincount(places.reshape(-1), minlength=len(flat))
+            flat += by * np.bincount(places.reshape(-1), minlength=len(flat))
 
     def put_in(self, mark: int, moment_ms: int, by_column: Integers) -> None:
         """Add marks of one moment, already counted by column."""

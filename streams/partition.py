@@ -19,11 +19,12 @@ import numpy as np
 from schemas.events import TimePassed
 from schemas.topics import Source
 from streams.admission import OFFSET_MASK, ORDER_BITS, Admitted
+from streams.arrivals import Arrival
 from streams.config import CoreConfig
 from streams.last_seen import NEVER
 from streams.merge import Watermark
 from streams.segments import Integers
-from streams.state import Arrival, State
+from streams.state import State
 from streams.timeline import Report
 from streams.windows import ConfigurationError
 
@@ -207,6 +208,16 @@ class Partition:
             time.value,
             self.config.max_out_of_orderness_ms,
         )
+        if not admitted.has_control:
+            # Where no record can be late, the watermark need not be taken along record by record.
+            highest = max(mark, admitted.highest_ms - disorder)
+            reached = max(watermark, min(highest, limit))
+            if admitted.lowest_ms >= (watermark if admitted.is_ordered else reached):
+                self._fresh += admitted.arrivals
+                time.marks[source], time.value = highest, reached
+                self._release()
+                self._settle_in()
+                return too_late
         wait = self._fresh.append
         for arrival in admitted.arrivals:
             at = arrival[0]

@@ -11,10 +11,9 @@ Rules that hold everywhere in this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
-
-from xxhash import xxh3_64_digest
 
 from schemas.events import (
     SOURCE_OF,
@@ -25,6 +24,7 @@ from schemas.events import (
     SessionEnded,
     SubscriptionCancelled,
 )
+from streams.arrivals import CUSTOMER, NO_ATTRIBUTES, Arrival
 from streams.config import CoreConfig
 from streams.customers import NO_SESSION, Customer, Return
 from streams.last_seen import NEVER
@@ -39,11 +39,6 @@ REMEMBERED_BYTES = REMEMBERED_IDS * 8
 SILENCE_MS = DAY_MS
 """A customer's remembered event ids are dropped after this much silence."""
 LONGEST_SESSION_MS = DAY_MS
-
-Arrival = tuple[int, int, Event, int, int]
-"""Event time, order among equal times, event, amount in millionths, contribution to the
-watermark.
-"""
 
 
 class State:
@@ -73,11 +68,6 @@ class State:
         self._other_persona = segments.persona.other
         self._other_region = segments.region.other
         self._region_count = len(segments.region.all)
-        self._cells_by_name: dict[tuple[str | None, str | None], int] = {
-            (persona, region): segments.cell(p, r)
-            for persona, p in self._personas.items()
-            for region, r in self._regions.items()
-        }
         self._nowhere = segments.cell(segments.persona.unknown, segments.region.unknown)
         self._views_are_activity = "page_viewed" in config.activity
         self._orders_are_activity = "order_placed" in config.activity
@@ -90,7 +80,7 @@ class State:
 
     # One loop on purpose: a call costs 60-100 ns, and an event would pay for five of them.
     def fold(  # noqa: C901, PLR0912, PLR0915
-        self, arrivals: Iterable[Arrival]
+        self, arrivals: Sequence[Arrival]
     ) -> list[Arrival]:
         """Fold on-time events, in order; returns the duplicates among them, which changed nothing.
 
@@ -104,40 +94,37 @@ class State:
         active_cells, active_from = pane.active_cells.append, pane.active_from.append
         visited_cells, visited_from = pane.visited_cells.append, pane.visited_from.append
         bought_cells, bought_from = pane.bought_cells.append, pane.bought_from.append
-        cell_by_name = self._cells_by_name.get
         gap, shortest, cells = self._gap, self._sizes[0], self._cells
         views_are_activity = self._views_are_activity
         pane_start, pane_end = timeline.pane_start, timeline.pane_end
-        digest_of = xxh3_64_digest
         duplicates: list[Arrival] = []
-        for arrival in arrivals:
-            at, _, event, micros, _ = arrival
+        # All look-ups first: in a loop as tight as this they overlap, and the customers are in the
+        # cache when their events come.
+        found = list(map(get, map(itemgetter(CUSTOMER), arrivals)))
+        for arrival, known in zip(arrivals, found, strict=True):
+            at, _, event, micros, _, identity, digest, cell = arrival
             if at >= pane_end:
                 if pane_start == NEVER:
                     timeline.start(at)
                 else:
                     timeline.advance(at)
                 pane_start, pane_end = timeline.pane_start, timeline.pane_end
-            identity = event.customer_id  # type: ignore[union-attr]
-            customer = get(identity)
+            customer = known or get(identity)
             if customer is None:
                 customer = customers[identity] = self._new(identity)
             recent = customer.recent
             if recent and at - customer.touched > SILENCE_MS:
                 recent = b""
-            digest = digest_of(event.event_id.encode())  # type: ignore[union-attr]
             if digest in recent:
                 duplicates.append(arrival)
                 continue
             customer.recent = (recent + digest)[-REMEMBERED_BYTES:]
             customer.touched = at
-            persona, region = event.persona, event.region  # type: ignore[union-attr]
-            if persona is not None or region is not None:
-                # Nearly always both are there, known and unchanged.
-                if cell_by_name((persona, region)) == customer.target:
-                    customer.attributes_at = at
-                else:
-                    self._take_attributes(customer, persona, region, at)
+            if cell == customer.target:
+                # Nearly always both attributes are there, known and unchanged.
+                customer.attributes_at = at
+            elif cell != NO_ATTRIBUTES:
+                self._take_attributes(customer, event, at)
             kind = event.__class__
             if kind is PageViewed:
                 start = customer.session_start
@@ -256,19 +243,17 @@ class State:
         already passed are corrected. It never opens, extends or splits a session; an order marks a
         session that is still open and had started by then.
         """
-        at, _, event, micros, _ = arrival
+        at, _, event, micros, _, identity, digest, cell = arrival
         timeline = self.timeline
         if timeline.observed_from_ms is None:
             timeline.start(at)
             timeline.advance(watermark_ms)
-        identity = event.customer_id  # type: ignore[union-attr]
         customer = self.customers.get(identity)
         if customer is None:
             customer = self.customers[identity] = self._new(identity)
         recent = customer.recent
         if recent and watermark_ms - customer.touched > SILENCE_MS:
             recent = b""
-        digest = xxh3_64_digest(event.event_id.encode())  # type: ignore[union-attr]
         if digest in recent:
             return False
         timeline.observed_from_ms = min(
@@ -276,9 +261,8 @@ class State:
         )
         customer.recent = (recent + digest)[-REMEMBERED_BYTES:]
         customer.touched = max(customer.touched, at)
-        persona, region = event.persona, event.region  # type: ignore[union-attr]
-        if persona is not None or region is not None:
-            self._take_attributes(customer, persona, region, at)
+        if cell != NO_ATTRIBUTES:
+            self._take_attributes(customer, event, at)
         kind = event.__class__
         is_activity = (
             self._views_are_activity
@@ -401,12 +385,11 @@ class State:
         persona, region = segments.persona.unknown, segments.region.unknown
         return Customer(identity, persona=persona, region=region, cell=self._nowhere)
 
-    def _take_attributes(
-        self, customer: Customer, persona: str | None, region: str | None, at: int
-    ) -> None:
+    def _take_attributes(self, customer: Customer, event: Event, at: int) -> None:
         """The newest value of each attribute by event time decides the cell the customer will
         take.
         """
+        persona, region = event.persona, event.region  # type: ignore[union-attr]
         both = customer.attributes_at
         if persona is not None and at >= max(customer.persona_at, both):
             customer.persona = self._personas.get(persona, self._other_persona)

@@ -256,8 +256,7 @@ class Timeline:
         if pane.both_cells:
             where = np.array(pane.both_cells, np.int64)
             seen.take_out(Mark.VISITED_AND_BOUGHT, np.array(pane.both_from, np.int64), where)
-            for cell, moment in zip(pane.both_cells, pane.both_to, strict=True):
-                seen.change(Mark.VISITED_AND_BOUGHT, moment, cell, 1)
+            seen.bring_in(Mark.VISITED_AND_BOUGHT, np.array(pane.both_to, np.int64), where)
             pane.both_cells.clear()
             pane.both_from.clear()
             pane.both_to.clear()
