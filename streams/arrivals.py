@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from xxhash import xxh3_64_digest
 
-from schemas.events import Event, TimePassed
+from schemas.events import Event
 from streams.segments import Segments
 
 Arrival = tuple[int, int, Event, int, int, str, bytes, int]
@@ -42,10 +42,8 @@ def arrival_of(
     order: int,
     contribution_ms: int,
 ) -> Arrival:
-    """The arrival of a decoded event; `streams.admission` does the same inline."""
+    """The arrival of an event that is no control record; `streams.admission` does it inline."""
     at, event, micros = decoded
-    if event.__class__ is TimePassed:
-        return at, order, event, 0, contribution_ms, "", b"", NO_ATTRIBUTES
     return (
         at,
         order,
