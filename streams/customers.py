@@ -47,10 +47,33 @@ FIELDS = (
 )
 
 
-class Customer:
+HOT = (
+    "attributes_at",
+    "cell",
+    "last_activity",
+    "last_order",
+    "last_visit",
+    "recent",
+    "session_id",
+    "session_last",
+    "session_pages",
+    "session_start",
+    "target",
+    "touched",
+)
+"""What a page view touches: it lies together, in two cache lines instead of four (5 % of the fold)."""
+
+
+class _Hot:
+    """The slots of a base class come first in memory."""
+
+    __slots__ = HOT
+
+
+class Customer(_Hot):
     """One customer; see `FIELDS` for what a row of a snapshot holds."""
 
-    __slots__ = FIELDS
+    __slots__ = tuple(name for name in FIELDS if name not in HOT)
 
     def __init__(self, identity: str, *, persona: int, region: int, cell: int) -> None:
         """A customer of whom nothing is known but the name."""

@@ -111,7 +111,7 @@ class State:
                 pane_start, pane_end = timeline.pane_start, timeline.pane_end
             customer = known or get(identity)
             if customer is None:
-                customer = customers[identity] = self._new(identity)
+                customer = customers[identity] = self._new(identity, cell)
             recent = customer.recent
             if recent and at - customer.touched > SILENCE_MS:
                 recent = b""
@@ -250,7 +250,7 @@ class State:
             timeline.advance(watermark_ms)
         customer = self.customers.get(identity)
         if customer is None:
-            customer = self.customers[identity] = self._new(identity)
+            customer = self.customers[identity] = self._new(identity, cell)
         recent = customer.recent
         if recent and watermark_ms - customer.touched > SILENCE_MS:
             recent = b""
@@ -380,10 +380,12 @@ class State:
 
     # -- customers
 
-    def _new(self, identity: str) -> Customer:
-        segments = self.config.segments
-        persona, region = segments.persona.unknown, segments.region.unknown
-        return Customer(identity, persona=persona, region=region, cell=self._nowhere)
+    def _new(self, identity: str, cell: int) -> Customer:
+        """A customer whose first event carries the attributes of ``cell``, as far as it is one."""
+        if cell < 0:
+            cell = self._nowhere
+        persona, region = divmod(cell, self._region_count)
+        return Customer(identity, persona=persona, region=region, cell=cell)
 
     def _take_attributes(self, customer: Customer, event: Event, at: int) -> None:
         """The newest value of each attribute by event time decides the cell the customer will
