@@ -175,6 +175,14 @@ def test_a_report_holds_until_where_it_says_and_no_further() -> None:
     assert roll_up.pending == 1
 
 
+def test_what_lies_between_two_reports_is_not_guessed() -> None:
+    roll_up = RollUp(CONFIG, 2)
+    add(roll_up, partial(0, 1, 5), partial(0, 3, 7), partial(1, 1, 1, through=1))
+    add(roll_up, partial(1, 2, 1, through=3))
+    assert orders_of(roll_up.due(0)) == [(1, 6, 1, 0), (3, 8, 1, 0)]
+    assert roll_up.pending == 0
+
+
 def test_of_one_partition_the_highest_epoch_and_revision_speaks() -> None:
     roll_up = RollUp(CONFIG, 1)
     add(
