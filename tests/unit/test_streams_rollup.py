@@ -275,15 +275,20 @@ def test_a_few_boundaries_at_a_time_give_the_same_in_several_calls() -> None:
 # -- history
 
 
-def test_history_speaks_only_at_multiples_of_its_step() -> None:
-    """Boundary 3 is half past; boundaries 1 and 2 were never reported."""
+@pytest.mark.parametrize(
+    "through, expected", [(3, [(0, 2, 1, 0), (3, 2, 1, 0)]), (2, [(0, 2, 1, 0)])]
+)
+def test_history_speaks_only_at_multiples_of_its_step(
+    through: int, expected: list[tuple[int, int, int, int]]
+) -> None:
+    """Boundary 3 is half past; boundaries 1 and 2 were never reported, also where the history ends there."""
     roll_up = RollUp(CONFIG, 2)
     add(
         roll_up,
-        partial(0, 0, 1, through=3, is_replay=True),
-        *(partial(1, end, 1) for end in (0, 1, 2, 3)),
+        partial(0, 0, 1, through=through, is_replay=True),
+        *(partial(1, end, 1) for end in range(through + 1)),
     )
-    assert orders_of(roll_up.due(0)) == [(0, 2, 1, 0), (3, 2, 1, 0)]
+    assert orders_of(roll_up.due(0)) == expected
     assert roll_up.pending == 0
 
 
