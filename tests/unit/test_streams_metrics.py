@@ -23,7 +23,7 @@ from streams.metrics import (
 )
 from streams.quantiles import BINS, bins_of
 from streams.segments import Segments, Values
-from streams.sums import ROWS, Additive, Cohort, Mark, row_of
+from streams.sums import ADDITIVES, ROWS, Additive, Cohort, Mark, row_of
 from streams.windows import DAY_MS
 
 CONFIG = CoreConfig(segments=Segments(persona=Values(("a",)), channel=Values(("email",))))
@@ -127,6 +127,16 @@ def test_each_metric_is_declared_once_and_completely() -> None:
         assert not metric.is_proportion or metric.unit is Unit.RATIO
         assert not metric.is_null_until_complete or metric.needs is Needs.TWO_WINDOWS
         assert metric.name.endswith("_ratio") == metric.is_proportion
+
+
+def test_only_what_is_made_of_additive_counters_is_revised_and_every_such_count_is() -> None:
+    for metric in METRICS:
+        terms = (*metric.numerator, *metric.denominator)
+        is_additive = bool(terms) and all(row < ADDITIVES for row, _ in terms)
+        if metric.kind is Kind.COUNT:
+            assert metric.is_revisable is is_additive
+        else:
+            assert is_additive or not metric.is_revisable
 
 
 def test_every_sum_is_used_by_some_metric() -> None:
