@@ -16,7 +16,7 @@ import msgspec
 from agents.failures import Unusable
 from agents.settings import Settings
 from schemas.decode import Decoder
-from schemas.events import CustomerEvent, PageViewed
+from schemas.events import CustomerEvent
 from schemas.reasons import Rejected
 from schemas.records import Result
 from streams.config import CoreConfig
@@ -84,8 +84,8 @@ def core_config(
 ) -> CoreConfig:
     """The core's configuration for one evaluation.
 
-    ``by`` names the customer dimensions that are reported. Their values and the channels are those
-    ``found`` in the files, or with None the configured ones. Unlike a worker's, the windows need not nest: the core
+    ``by`` names the customer dimensions that are reported. Their values are those ``found`` in the
+    files, or with None the configured ones. Unlike a worker's, the windows need not nest: the core
     evaluates those that don't apart.
     """
     configured = settings.core()
@@ -97,7 +97,7 @@ def core_config(
         configured,
         windows=WindowSet(windows, settings.sessions.gap_ms, configured.windows.base_ms),
         segments=Segments(
-            channel=configured.segments.channel if found is None else Values(found["channel"]),
+            channel=configured.segments.channel,
             reported=tuple(name for name in DIMENSIONS if name in by),
             **values,
         ),
@@ -110,9 +110,7 @@ def values_in(events: Iterable[Evaluated], dimension: str) -> tuple[tuple[str, .
     Those left out count as ``other``, as does a value that is called so.
     """
     found = {
-        getattr(event, dimension)
-        for _, event, _ in events
-        if isinstance(event, PageViewed if dimension == "channel" else CustomerEvent)
+        getattr(event, dimension) for _, event, _ in events if isinstance(event, CustomerEvent)
     }
     named = sorted(value for value in found if value is not None and value not in {OTHER, UNKNOWN})
     return tuple(named[:MAX_VALUES]), max(0, len(named) - MAX_VALUES)

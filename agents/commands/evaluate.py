@@ -76,7 +76,7 @@ def command(
     """Compute the metrics of the events in FILE at given instants.
 
     FILE holds one JSON event a line, of all kinds, in any order; .gz and .zst are read directly, -
-    is standard input. Without --config the values of --by and the channels are those in the files.
+    is standard input. Without --config the values of --by are those in the files.
     """
     from agents import evaluation
     from agents.event_files import read_lines, size_of
@@ -98,7 +98,7 @@ def command(
             reading = evaluation.read_events(read_lines(files, advance), decoder)
         found = None
         if config_file is None:
-            found = {name: _values(reading.events, name) for name in (*by, "channel")}
+            found = {name: _values(reading.events, name) for name in by}
         config = evaluation.core_config(settings, chosen, by, found)
         results = evaluate(config, reading.events, instants, metrics=wanted)
     if kind == "json":
@@ -116,10 +116,10 @@ def command(
 
 
 def _values(events: list[Evaluated], dimension: str) -> tuple[str, ...]:
-    """The values of ``dimension`` in the files, without a configuration that names them."""
+    """The values of ``dimension`` in the files."""
     from agents.evaluation import values_in
 
     named, left_out = values_in(events, dimension)
     if left_out:
-        click.echo(f"{dimension}: {left_out:,} more values count as 'other'", err=True)
+        click.echo(f"--by {dimension}: {left_out:,} more values count as 'other'", err=True)
     return named
