@@ -42,13 +42,13 @@ ifneq ($(strip $(TESTS)),)
 	@$(BIN)/python -m pytest $(TESTS) $(ARGS)
 else
 	@echo '== unit, property and golden tests, with branch coverage'
-	@$(BIN)/python -m coverage run -m pytest --hypothesis-profile=ci $(wildcard $(PURE)) $(ARGS)
+	@$(BIN)/python -m pytest -n auto --cov --cov-report= --hypothesis-profile=ci $(wildcard $(PURE)) $(ARGS)
 	@echo '== coverage of the shell (reported, not gated)'
 	@$(BIN)/python -m coverage report --include='agents/*' --fail-under=0
 	@echo '== coverage of the core (gated: see pyproject.toml)'
 	@$(BIN)/python -m coverage report
-	@echo '== integration tests'
-	@$(BIN)/python -m pytest $(wildcard $(IMPURE)) $(ARGS)
+	@echo '== integration and browser tests, in three lanes side by side (about five minutes)'
+	@tests/lanes.sh $(BIN)/python $(wildcard $(IMPURE)) -- $(ARGS)
 endif
 
 lint: $(VENV)/.development  ## ruff, formatting, mypy --strict, import rules
