@@ -352,28 +352,34 @@ class Engine:
     def _clock(self, owned: Owned, now_ms: int) -> None:
         for topic, source in self.sources.items():
             tp = TP(topic, owned.number)
+            # By the time of the fetch that said so, not by ours: while the broker, or this process,
+            # is stuck, an input doesn't become idle.
+            polled_ms = self.at_high_water_ms(tp, owned, source)
             owned.state.observe(
-                source, at_high_water=self.is_at_high_water(tp, owned, source), now_ms=now_ms
+                source, at_high_water=polled_ms is not None, now_ms=polled_ms or now_ms
             )
         owned.tick(now_ms)
         self._hold(owned)
         self.collect(owned)
 
-    def is_at_high_water(self, tp: TP, owned: Owned, source: Source) -> bool:
-        """Whether we stand at the end of this input: not because we hold it, not with work in
-        flight.
+    def at_high_water_ms(self, tp: TP, owned: Owned, source: Source) -> int | None:
+        """When a fetch last said that we stand at the end of this input, in epoch milliseconds.
+
+        None while we don't: because we hold it, or with work in flight.
         """
         if self._consumer is None or tp not in self.gate.open or tp in self.gate.held:
-            return False
+            return None
         stands = self._consumer.stands_at(tp)
-        if stands is None or stands[0] < stands[1]:
-            return False
-        return self.gate.fetched_to.get(tp, 0) <= owned.next_offset(source)
+        if stands is None or stands.position < stands.high_water:
+            return None
+        if self.gate.fetched_to.get(tp, 0) > owned.next_offset(source):
+            return None
+        return stands.polled_ms
 
     def lag(self, tp: TP, owned: Owned, source: Source) -> int:
         """Records between us and the high water, as of the last fetch."""
         stands = self._consumer.stands_at(tp) if self._consumer else None
-        return 0 if stands is None else max(0, stands[1] - owned.next_offset(source))
+        return 0 if stands is None else max(0, stands.high_water - owned.next_offset(source))
 
     # -- the seam of durability -------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
@@ -104,6 +104,14 @@ class Intake(Protocol):
 
     async def positions(self) -> tuple[str, dict[TP, int]] | None:
         """The tenure and where to read each topic-partition from; None if we own nothing."""
+
+
+class Standing(NamedTuple):
+    """Our position in a topic-partition, its high water, and when a fetch last told us (epoch ms)."""
+
+    position: int
+    high_water: int
+    polled_ms: int
 
 
 class Consumer(driver.Consumer):
@@ -207,8 +215,8 @@ class Consumer(driver.Consumer):
             return None
         return found[wire].offset, found[wire].metadata or ""
 
-    def stands_at(self, tp: TP) -> tuple[int, int] | None:
-        """Our position in ``tp`` and its high water, both as of the last fetch; None before one."""
+    def stands_at(self, tp: TP) -> Standing | None:
+        """Where we stand in ``tp`` as of the last fetch; None before one."""
         assignment = self._thread._ensure_consumer()._subscription.subscription
         state = (
             assignment
@@ -217,7 +225,7 @@ class Consumer(driver.Consumer):
         )
         if not state or not state.has_valid_position or state.highwater is None:
             return None
-        return state.position, state.highwater
+        return Standing(state.position, state.highwater, state.timestamp)
 
 
 class Transport(driver.Transport):
