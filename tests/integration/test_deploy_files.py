@@ -16,7 +16,7 @@ from streams.metrics import METRICS, Kind
 from tests.rig.installation import ROOT
 from tests.rig.needs import needs_amtool, needs_docker_compose, needs_promtool
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 DEPLOY = ROOT / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
@@ -27,7 +27,7 @@ HEARTLINE_SERVICES = ("topics", "worker", "serve")
 Json = dict[str, Any]
 
 
-def run(*arguments: str | Path, cwd: Path = ROOT, seconds: float = 60) -> str:
+def run(*arguments: str | Path, cwd: Path = ROOT, seconds: float = 120) -> str:
     """The output of a program that must succeed."""
     done = subprocess.run(
         [str(argument) for argument in arguments],
@@ -186,7 +186,7 @@ def test_prometheus_accepts_its_configuration_and_rules() -> None:
 @needs_promtool
 @pytest.mark.parametrize("file", RULE_TESTS, ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should_and_only_then(file: Path) -> None:
-    run("promtool", "test", "rules", file, seconds=110)
+    run("promtool", "test", "rules", file, seconds=240)
 
 
 @needs_amtool

@@ -28,7 +28,7 @@ from tests.rig.processes import free_ports, wait_until
 from tests.rig.prometheus import Prometheus, prometheus
 from tests.rig.shoppers import shop
 
-pytestmark = [pytest.mark.integration, needs_prometheus, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, needs_prometheus, pytest.mark.timeout(600)]
 
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus" / "rules"
@@ -45,6 +45,10 @@ BURSTS_AGO_S = (
 """When something happens: in both halves of every window's doubled length, so that each has a base."""
 BURST_S = 110
 BURST_EVENTS = 400
+EVERY = 20
+"""Of so many events one is by somebody who never comes again. Without them everybody returns within
+a day, and how many times the usual no churn is where none is usual is undefined: 0 / 0.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,9 @@ def scrape_configuration(worker: Service, serve: Service) -> str:
     """deploy/prometheus/prometheus.yml with the addresses of this test."""
     configuration = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     configuration["global"] |= {
-        "scrape_interval": "1s",
-        "scrape_timeout": "1s",
+        # A scrape that takes longer on a busy machine would leave a gap in every series.
+        "scrape_interval": "3s",
+        "scrape_timeout": "3s",
         "evaluation_interval": "1s",
     }
     del configuration["alerting"]
@@ -108,7 +113,7 @@ def running(embedded_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -
             produce(installation)
             everything = Running(started, worker, serve)
             wait_until(
-                lambda: shows_every_window(serve), seconds=120, what="serve shows every window"
+                lambda: shows_every_window(serve), seconds=180, what="serve shows every window"
             )
             yield everything
 
@@ -134,6 +139,8 @@ def produce(installation: Installation) -> None:
             body["event_id"] = f"e{number}"
             if number % 7 == 0:
                 body |= {"persona": "regular", "region": "north"}
+            if number % EVERY == 0:
+                body["customer_id"] = f"once{number}"
             key = str(body["customer_id"]).encode()
             records.append((names.sources[source], key, json.dumps(body).encode(), None))
     records.append((names.sources[Source.SESSIONS], b"c1", b'{"type":', None))
@@ -163,7 +170,7 @@ def asked(expression: str, *, window: str, segment: tuple[str, str] = ("all", "a
         "$window": window,
         "$persona": persona,
         "$region": region,
-        "$__rate_interval": "10s",
+        "$__rate_interval": "20s",
     }
     for name, value in chosen.items():
         expression = expression.replace(name, value)
@@ -199,7 +206,7 @@ def assert_answered(running: Running, expressions: dict[str, str]) -> None:
         return not left
 
     try:
-        wait_until(none_left, seconds=20, what="all queries answered", every=1.0)
+        wait_until(none_left, what="all queries answered", every=1.0)
     except TimeoutError:
         pytest.fail("no data for:\n" + "\n".join(f"{k}\n    {v}" for k, v in left.items()))
 
@@ -274,7 +281,6 @@ def test_prometheus_evaluates_every_rule_without_error_and_a_healthy_engine_alar
     assert [rule["name"] for rule in evaluated if rule["health"] != "ok"] == []
     wait_until(
         lambda: running.prometheus.query('ALERTS{alertname=~"Heartline.+"}') == [],
-        seconds=20,
         what="no alert is even pending",
         every=1.0,
     )
@@ -286,9 +292,7 @@ def test_recorded_ratios_are_the_exported_ones(running: Running) -> None:
         'abs(heartline:churn_ratio{window="24h"} - ignoring (instance) '
         'heartline_churn_ratio{window="24h"}) > 1e-12'
     )
-    wait_until(
-        lambda: running.prometheus.query(difference) == [], seconds=20, what="equal", every=1.0
-    )
+    wait_until(lambda: running.prometheus.query(difference) == [], what="equal", every=1.0)
     assert len(running.prometheus.query('heartline:churn_ratio{window="24h"}')) > 1
 
 
@@ -313,7 +317,7 @@ def test_the_health_check_of_the_image_tells_a_living_process_from_none(running:
             command,
             env={"HEARTLINE_HEALTH_URL": f"{url}/healthz"},
             capture_output=True,
-            timeout=20,
+            timeout=60,
             check=False,
         ).returncode
         for url in (running.worker.url, running.serve.url, f"http://127.0.0.1:{nobody}")

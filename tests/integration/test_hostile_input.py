@@ -16,7 +16,7 @@ from tests.rig.exposition import Exposition
 from tests.rig.hostile import good_event, hostile
 from tests.rig.installation import Installation, canonical
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 HOSTILE = 10_000
 GOOD = 4_000
@@ -60,11 +60,11 @@ def test_hostile_records_leave_one_dead_letter_each_and_change_no_number(
             for partition in range(PARTITIONS)
         )
         worker = installation.worker()
-        through_kafka = installation.results(AT_MS, WINDOWS, seconds=120)
+        through_kafka = installation.results(AT_MS, WINDOWS, seconds=180)
 
         letters = [
             json.loads(message.value())
-            for message in installation.topics.read(names.dead_letters, seconds=60, quiet_after=5)
+            for message in installation.topics.read(names.dead_letters, seconds=120, quiet_after=5)
         ]
         assert len({(one["topic"], one["partition"], one["offset"]) for one in letters}) == HOSTILE
         assert len(letters) == HOSTILE

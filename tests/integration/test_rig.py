@@ -18,7 +18,7 @@ def test_a_broker_keeps_what_it_acknowledged_where_the_key_belongs(broker: Broke
     topics.create()
     keys = [f"customer-{number}".encode() for number in range(2_000)]
     sent = topics.produce((topics.names.sessions, key, b"{}", None) for key in keys)
-    read = list(topics.read(topics.names.sessions, seconds=20, until=lambda: False, quiet_after=1))
+    read = list(topics.read(topics.names.sessions, seconds=60, until=lambda: False, quiet_after=2))
     assert len(sent) == len(read) == len(keys)
     places = {message.key(): message.partition() for message in read}
     assert places == {key: partition_of(key, 4) for key in keys}

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiokafka
 import msgspec
+import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -22,6 +23,9 @@ from agents.serving import Serving
 from agents.settings import Settings
 from schemas.records import PublishedResult
 from tests.rig.brokers import Broker
+from tests.rig.processes import PATIENCE_SECONDS
+
+pytestmark = pytest.mark.timeout(300)
 
 HOUR_MS = 3_600_000
 NOW_MS = int(time.time() * 1000)
@@ -103,7 +107,7 @@ async def following(settings: Settings) -> AsyncIterator[Serving]:
             await task
 
 
-async def until(condition: Callable[[], Any], what: str, seconds: float = 20) -> None:
+async def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

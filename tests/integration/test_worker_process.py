@@ -1,8 +1,9 @@
 """The worker as a process: how it starts, shows itself, keeps its memory, and ends."""
 
+import functools
 import json
+import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from schemas.topics import Source
 from tests.rig.brokers import Broker
 from tests.rig.exposition import Exposition
-from tests.rig.installation import Installation
+from tests.rig.installation import Installation, Service
 from tests.rig.processes import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 PARTITIONS = 2
 START_MS = 1_772_323_200_000  # 2026-03-01T00:00:00Z
@@ -41,8 +42,26 @@ def produce(installation: Installation, events: list[dict[str, object]]) -> None
     )
 
 
-def consumed(page: Exposition) -> float:
-    return page.total("heartline_events_consumed_total")
+def shown(worker: Service, name: str) -> float:
+    """A total of its metrics page."""
+    return Exposition(worker.get("/metrics")).total(name)
+
+
+def consumed(worker: Service) -> float:
+    return shown(worker, "heartline_events_consumed_total")
+
+
+def takeovers(worker: Service) -> list[tuple[str, str]]:
+    """(partitions, those of them read from the input again) of each takeover that it tells of."""
+    return re.findall(
+        r"owns partitions (.+) \(read from .* again: (.+?)\)", worker.process.output()
+    )
+
+
+def owns_one_of(worker: Service, choices: list[str]) -> bool:
+    """Whether its last takeover gave it one of these."""
+    told = takeovers(worker)
+    return bool(told) and told[-1][0] in choices
 
 
 def test_a_worker_ends_in_order_and_its_summary_balances(
@@ -54,11 +73,11 @@ def test_a_worker_ends_in_order_and_its_summary_balances(
         produce(installation, [view(n, START_MS + n * 100) for n in range(1_000)])
         produce(installation, [{"customer_id": "c1", "type": "nonsense"}])
         summary = tmp_path / "summary.json"
-        worker = installation.start("worker", "--summary", str(summary), HEARTLINE_WORKER_PORT="0")
-        wait_until(lambda: "owns partitions" in worker.output(), seconds=40, what="a tenure")
-        time.sleep(4)
+        running = installation.worker("--summary", str(summary))
+        wait_until(lambda: consumed(running) == 1_001, what="everything read")
+        worker = running.process
         worker.signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
         found = json.loads(summary.read_text())
         account = found["accounts"][installation.topics.names.sessions]
         assert account["consumed"] == 1_001
@@ -79,29 +98,26 @@ def test_a_second_worker_takes_half_and_what_stayed_is_not_read_again(
     ) as installation:
         produce(installation, [view(n, START_MS + n * 100) for n in range(2_000)])
         first = installation.worker()
-        wait_until(
-            lambda: consumed(Exposition(first.get("/metrics"))) == 2_000,
-            seconds=30,
-            what="everything read",
-        )
+        wait_until(lambda: consumed(first) == 2_000, what="everything read")
+        (both,) = takeovers(first)
+        assert both == ("[0, 1]", "[0, 1]")
         second = installation.worker()
+        # Told at the end of a takeover; the metrics page shows what is owned while it goes on.
+        halves = ["[0]", "[1]"]
+        for worker in (first, second):
+            wait_until(functools.partial(owns_one_of, worker, halves), what="a half for each")
+        (*_, (taken, read_again)) = takeovers(second)
+        assert read_again == taken
+        kept = takeovers(first)[1:]
+        assert {taken, kept[-1][0]} == set(halves)
+        assert {again for _, again in kept} == {"none"}
+        for worker in (first, second):
+            assert shown(worker, "heartline_assigned_partitions") == 1
         wait_until(
-            lambda: Exposition(second.get("/metrics")).total("heartline_assigned_partitions") == 1,
-            seconds=30,
-            what="the second worker owns a partition",
-        )
-        wait_until(
-            lambda: consumed(Exposition(second.get("/metrics"))) > 0,
-            seconds=30,
+            lambda: consumed(second) > 0,
             what="the second worker reads its partition from the beginning",
         )
-        wait_until(
-            lambda: Exposition(first.get("/metrics")).total("heartline_assigned_partitions") == 1,
-            seconds=30,
-            what="the first worker keeps the other",
-        )
-        assert consumed(Exposition(first.get("/metrics"))) == 2_000
-        assert "read from the input again: none" in first.process.output()
+        assert consumed(first) == 2_000
         for worker in (first, second):
             assert json.loads(worker.get("/readyz")) == {"ready": True, "reasons": []}
             assert json.loads(worker.get("/healthz")) == {"alive": True}
@@ -147,6 +163,6 @@ def test_a_foreign_record_in_the_state_topic_ends_the_worker_with_status_1(
     ) as installation:
         installation.topics.produce([(installation.topics.names.state, b"hello", b"{}", 0)])
         worker = installation.start("worker", HEARTLINE_WORKER_PORT="0")
-        assert worker.wait(60) == 1
+        assert worker.wait(120) == 1
         assert "the worker ends: TakeoverFailed" in worker.output()
         assert "Traceback" not in worker.output()

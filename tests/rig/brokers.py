@@ -27,7 +27,7 @@ from tests.rig.processes import StartError, free_ports, running
 
 POM = Path(__file__).parent / "maven" / "pom.xml"
 HEAP = "-Xmx512m"
-START_SECONDS = 60.0
+START_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.rig.brokers import Broker
-from tests.rig.processes import Process, free_ports
+from tests.rig.processes import PATIENCE_SECONDS, Process, free_ports
 from tests.rig.topics import TopicSet
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ FIELDS = (
 """What `evaluate` prints of a result, and the results topic must say alike."""
 
 
-def get(url: str, *, timeout: float = 5.0) -> str:
+def get(url: str, *, timeout: float = 30.0) -> str:
     """The body of a page; raises OSError (an HTTP error status is one)."""
     with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - http only
         body: bytes = answer.read()
@@ -108,7 +108,7 @@ class Installation:
         return process
 
     def run(
-        self, *arguments: str | Path, stdin: str | None = None, seconds: float = 60.0
+        self, *arguments: str | Path, stdin: str | None = None, seconds: float = 120.0
     ) -> subprocess.CompletedProcess[str]:
         """Run `heartline ARGUMENTS` to its end."""
         return subprocess.run(
@@ -121,10 +121,15 @@ class Installation:
             env={**os.environ, **self._environment({})},
         )
 
-    def worker(self, *, ready_within: float | None = 60.0, under: Sequence[str] = ()) -> "Service":
-        """Start a worker; return when its /readyz says that it makes progress."""
+    def worker(
+        self,
+        *arguments: str,
+        ready_within: float | None = PATIENCE_SECONDS,
+        under: Sequence[str] = (),
+    ) -> "Service":
+        """Start `heartline worker ARGUMENTS`; return when its /readyz says that it makes progress."""
         (port,) = free_ports(1)
-        process = self.start("worker", under=under, HEARTLINE_WORKER_PORT=str(port))
+        process = self.start("worker", *arguments, under=under, HEARTLINE_WORKER_PORT=str(port))
         service = Service(process, f"http://127.0.0.1:{port}")
         if ready_within is not None:
             service.wait_for("/readyz", seconds=ready_within)
@@ -135,7 +140,7 @@ class Installation:
         (port,) = free_ports(1)
         process = self.start("serve", HEARTLINE_SERVE_PORT=str(port))
         service = Service(process, f"http://127.0.0.1:{port}")
-        service.wait_for("/healthz", seconds=30)
+        service.wait_for("/healthz", seconds=PATIENCE_SECONDS)
         return service
 
     def results(
@@ -218,7 +223,7 @@ class Service:
         self.process = process
         self.url = url
 
-    def get(self, path: str, *, timeout: float = 5.0) -> str:
+    def get(self, path: str, *, timeout: float = 30.0) -> str:
         """The body of one of its pages; raises OSError."""
         return get(self.url + path, timeout=timeout)
 

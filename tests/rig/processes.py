@@ -11,6 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+PATIENCE_SECONDS = 90.0
+"""How long to wait for something that takes a second or two on an idle machine: several lanes of
+tests share two cores. Only a test that fails waits this long.
+"""
+
 
 class StartError(AssertionError):
     """A program did not come up; carries the end of what it wrote."""
@@ -28,7 +33,11 @@ def free_ports(count: int) -> list[int]:
 
 
 def wait_until(
-    condition: Callable[[], object], *, seconds: float, what: str, every: float = 0.1
+    condition: Callable[[], object],
+    *,
+    what: str,
+    seconds: float = PATIENCE_SECONDS,
+    every: float = 0.1,
 ) -> None:
     """Return once `condition()` is true; raise a TimeoutError that names `what` after `seconds`."""
     end = time.monotonic() + seconds

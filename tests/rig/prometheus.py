@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.rig.processes import free_ports, running
+from tests.rig.processes import PATIENCE_SECONDS, free_ports, running
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Prometheus:
         refuses.
         """
         address = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310 - http only
+        with urllib.request.urlopen(address, timeout=30) as answer:  # noqa: S310 - http only
             data: object = json.load(answer)["data"]
         return data
 
@@ -73,5 +73,6 @@ def prometheus(directory: Path, configuration: str) -> Iterator[Prometheus]:
     ]
     with running(arguments, log=directory / "prometheus.log") as process:
         running_one = Prometheus(f"http://127.0.0.1:{port}")
-        process.wait_until_up(functools.partial(Prometheus.is_ready, running_one), seconds=30)
+        is_ready = functools.partial(Prometheus.is_ready, running_one)
+        process.wait_until_up(is_ready, seconds=PATIENCE_SECONDS)
         yield running_one

@@ -5,6 +5,7 @@ The product uses kafka-python and aiokafka; the tests use a third client, so a f
 hide itself.
 """
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -66,7 +67,7 @@ class TopicSet:
             ]
         )
         for answer in created.values():
-            answer.result(timeout=20)
+            answer.result(timeout=60)
 
     def produce(
         self,
@@ -133,7 +134,7 @@ class TopicSet:
     ) -> Iterator[Message]:
         """Every record of a topic from its start, for `seconds`.
 
-        It ends earlier when nothing has come for `quiet_after`, or once `until()` holds (asked ten
+        It ends earlier when something has come and then nothing for `quiet_after`, or once `until()` holds (asked ten
         times a second at least). It goes by what a fetch returns: the embedded
         broker's end offsets are wrong when a batch holds several records.
         """
@@ -147,16 +148,15 @@ class TopicSet:
             }
         )
         try:
-            count = len(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
+            count = len(consumer.list_topics(topic, timeout=60).topics[topic].partitions)
             consumer.assign([TopicPartition(topic, n, 0) for n in range(count)])
-            now = time.monotonic()
-            end, last = now + seconds, now
+            end, last = time.monotonic() + seconds, math.inf
             while (now := time.monotonic()) < end and not until():
                 if quiet_after is not None and now - last > quiet_after:
                     return
                 for message in consumer.consume(2_000, timeout=0.1):
                     assert message.error() is None, message.error()
-                    last = now
+                    last = time.monotonic()
                     yield message
         finally:
             consumer.close()
