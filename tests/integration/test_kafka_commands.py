@@ -20,10 +20,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from agents.cli import main
 from agents.partitioners import Partitions
 from tests.rig.brokers import Broker
+from tests.rig.processes import PATIENCE_SECONDS
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(400)]
 
 PARTITIONS = 3
+QUIET_SECONDS = 2
 SOURCES = ("sessions", "purchases", "social", "support")
 
 Run = Callable[..., Result]
@@ -49,16 +51,17 @@ def run(broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def read(broker: Broker, prefix: str, source: str, count: int) -> list[Any]:
-    """Up to ``count`` records of an input topic; fewer when no more come."""
+    """Up to ``count`` records of an input topic; fewer when some came and then no more."""
     consumer = Consumer(
         {"bootstrap.servers": broker.bootstrap, "group.id": "test", "enable.auto.commit": False}
     )
     consumer.assign([TopicPartition(f"{prefix}.{source}", p, 0) for p in range(PARTITIONS)])
     found: list[Any] = []
-    empty = 0
-    while len(found) < count and empty < 5:
-        batch = consumer.consume(count - len(found), timeout=1 if not found else 0.3)
-        empty = 0 if batch else empty + 1
+    end = time.monotonic() + PATIENCE_SECONDS
+    while len(found) < count and time.monotonic() < end:
+        batch = consumer.consume(count - len(found), timeout=0.5)
+        if batch:
+            end = time.monotonic() + QUIET_SECONDS
         found += batch
     consumer.close()
     return found
@@ -197,7 +200,9 @@ def test_inputs_with_different_partition_counts_are_refused(
     assert "different numbers of partitions" in result.stderr
 
 
-def test_ctrl_c_ends_a_live_simulation_with_130_and_no_traceback(run: Run) -> None:
+def test_ctrl_c_ends_a_live_simulation_with_130_and_no_traceback(
+    run: Run, broker: Broker, prefix: str
+) -> None:
     assert run("topics", "create").exit_code == 0
     # A background job inherits an ignored SIGINT: the program says that it wants it.
     program = (
@@ -208,8 +213,8 @@ def test_ctrl_c_ends_a_live_simulation_with_130_and_no_traceback(run: Run) -> No
     with subprocess.Popen(
         [sys.executable, "-c", program], stderr=subprocess.PIPE, env=environment, text=True
     ) as process:
-        time.sleep(4)
+        assert read(broker, prefix, "sessions", 1)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.strip() == "Interrupted."
