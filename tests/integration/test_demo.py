@@ -94,7 +94,7 @@ def folder(tmp_path: Path) -> Path:
 
 @needs_proc
 def test_a_bounded_demo_moves_balances_and_leaves_nothing(folder: Path) -> None:
-    demo = Demo(folder, "--for", "12s", "--rate", "200")
+    demo = Demo(folder, "--for", "18s", "--rate", "200")
     told = demo.lines_until(r"^ +\d+ s +20s/2s to .* orders \d+ .* active [1-9]")
     assert re.search(r"http://127\.0\.0\.1:\d+/metrics", told)
     status, rest = demo.end()
