@@ -48,7 +48,7 @@ else
 	@echo '== coverage of the core (gated: see pyproject.toml)'
 	@$(BIN)/python -m coverage report
 	@echo '== integration and browser tests, in three lanes side by side (about five minutes)'
-	@tests/lanes.sh $(BIN)/python $(wildcard $(IMPURE)) -- $(ARGS)
+	@$(BIN)/python tests/lanes.py $(wildcard $(IMPURE)) -- $(ARGS)
 endif
 
 lint: $(VENV)/.development  ## ruff, formatting, mypy --strict, import rules
