@@ -32,15 +32,16 @@ def main(arguments: list[str]) -> int:
         command = [sys.executable, "-m", "pytest", *directories.split(), "-k", selection]
         command += ["-o", f"cache_dir=.cache/pytest-{lane}", "--durations=8", *rest.split()]
         log = (logs / f"lane-{lane}.log").open("wb")
-        running[lane] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)  # noqa: S603
+        running[lane] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         log.close()
     failed = False
     try:
         for lane, process in running.items():
             status = process.wait()
             failed = failed or status not in {0, NOTHING_SELECTED}
-            print(f"== lane {lane}", flush=True)
-            print((logs / f"lane-{lane}.log").read_text(errors="replace"), flush=True)
+            sys.stdout.write(f"== lane {lane}\n")
+            sys.stdout.write((logs / f"lane-{lane}.log").read_text(errors="replace"))
+            sys.stdout.flush()
     except KeyboardInterrupt:
         # The lanes got it too; they end what they started.
         for process in running.values():
