@@ -13,6 +13,8 @@ import gc
 import logging
 import os
 import signal
+import threading
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ from agents.telemetry import WorkerCollector
 log = logging.getLogger(__name__)
 
 STOP_WITHIN_S = 20.0
+GIVE_UP_AFTER_S = 10.0
 _GC_THRESHOLD = (200_000, 50, 50)
 
 
@@ -91,8 +94,20 @@ class EngineService(mode.Service):
 class _Process(faust.Worker):
     """Faust's worker without its banner, spinner, process title and logging."""
 
+    give_up: Callable[[], None] | None = None
+    """Ends the process when it doesn't stop by itself in time."""
+
     def _setproctitle(self, info: str, **_: Any) -> None:
         del info
+
+    def _schedule_shutdown(self, *arguments: Any) -> None:
+        # A thread, because a client that hangs may hold the loop. By then nothing more is taken in
+        # or committed, so what a clean stop would still do is worth no more than the account.
+        if self.give_up is not None:
+            timer = threading.Timer(GIVE_UP_AFTER_S, self.give_up)
+            timer.daemon = True
+            timer.start()
+        super()._schedule_shutdown(*arguments)
 
     def end(self) -> None:
         """Stop as on SIGTERM."""
@@ -135,6 +150,7 @@ def run_worker(settings: Settings, *, summary: Path | None = None) -> int:
         loglevel="ERROR",
     )
     process.spinner = None
+    process.give_up = lambda: _give_up(loop, parts.engine, summary)
     parts.engine.on_failure = lambda: _end_in_time(loop, process)
     log.info(
         "heartline worker %s on %s (%s)", heartline_version(), settings.kafka.bootstrap, flavour
@@ -162,6 +178,24 @@ async def _connect(server: OperatingServer, publisher: Publisher, bootstrap: str
 def _end_in_time(loop: asyncio.AbstractEventLoop, process: _Process) -> None:
     loop.call_later(STOP_WITHIN_S, os._exit, FAILED)
     process.end()
+
+
+def _give_up(loop: asyncio.AbstractEventLoop, engine: Engine, summary: Path | None) -> None:
+    """Say what still runs, leave the account, end."""
+    log.warning(
+        "did not stop within %g s; still running: %s",
+        GIVE_UP_AFTER_S,
+        "; ".join(sorted(_place_of(task) for task in asyncio.all_tasks(loop))),
+    )
+    tell_account(engine, summary)
+    logging.shutdown()
+    os._exit(FAILED if engine.failure is not None else 0)
+
+
+def _place_of(task: asyncio.Task[Any]) -> str:
+    frames = task.get_stack(limit=1)
+    where = f"{frames[0].f_code.co_qualname}:{frames[0].f_lineno}" if frames else "nowhere"
+    return f"{task.get_name()} at {where}"
 
 
 def tell_account(engine: Engine, summary: Path | None = None) -> dict[str, Any]:
