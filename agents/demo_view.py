@@ -15,17 +15,9 @@ from rich.text import Text
 from agents.figures import figure
 from agents.terminal import account_table, draw
 from agents.watching import Document, ServeSource, Unreachable
+from streams.partition import Account
 
-ACCOUNT = (
-    "consumed",
-    "folded",
-    "late_counted",
-    "too_late",
-    "duplicate",
-    "dead",
-    "control",
-    "waiting",
-)
+ACCOUNT = Account.__struct_fields__
 _SAMPLE = re.compile(r"^(heartline_\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 _PLAIN_METRICS = (
     ("orders", "orders"),

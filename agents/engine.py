@@ -441,14 +441,5 @@ class Engine:
         return found
 
 
-ACCOUNT = (
-    "consumed",
-    "folded",
-    "late_counted",
-    "too_late",
-    "duplicate",
-    "dead",
-    "control",
-    "waiting",
-)
+ACCOUNT = Account.__struct_fields__
 """consumed = folded (of which late_counted) + too_late + duplicate + dead + control + waiting."""
