@@ -21,7 +21,7 @@ from streams.partition import Partition, TickSums
 from streams.segments import Segments, Values
 from streams.windows import Window, WindowSet
 from tests.oracle.customers import OracleConfig
-from tests.oracle.generate import CHANNELS, EPOCH_MS, PERSONAS, REGIONS, Shape
+from tests.oracle.lives import CHANNELS, EPOCH_MS, PERSONAS, REGIONS, Shape
 from tests.oracle.rules import Arrival
 from tests.property.comparison import text_of
 

@@ -9,7 +9,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.topics import Source
-from tests.oracle.generate import DAYS, MINUTES, MONTHS, SHAPES, Shape, arrivals, batches, history
+from tests.oracle.generate import DAYS, MINUTES, MONTHS, SHAPES, arrivals, batches, history
+from tests.oracle.lives import Shape
 from tests.oracle.rules import SOURCES, Arrival, Fate, Quiet, Rules, account
 from tests.property.engine_runs import Run, config_of
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.oracle.generate import SHAPES, Shape, arrivals, batches, history
+from tests.oracle.generate import SHAPES, arrivals, batches, history
+from tests.oracle.lives import Shape
 from tests.oracle.metrics import METRICS, compute
 from tests.oracle.rules import Arrival, Rules
 from tests.property.comparison import differences

@@ -15,7 +15,8 @@ from streams.config import CoreConfig
 from streams.segments import Segments, Values
 from streams.windows import Window, WindowSet
 from tests.oracle.customers import OracleConfig
-from tests.oracle.generate import EPOCH_MS, HOUR_MS, MINUTE_MS, source_of
+from tests.oracle.generate import source_of
+from tests.oracle.lives import EPOCH_MS, HOUR_MS, MINUTE_MS
 from tests.oracle.metrics import METRICS, compute
 from tests.oracle.rules import DAY_MS, SOURCES, Arrival, Rules
 from tests.property.comparison import differences

@@ -21,7 +21,8 @@ from streams.moments import from_text
 from streams.partition import Partition, Snapshot, TickSums
 from streams.quantiles import BINS
 from streams.rollup import RollUp, result_id
-from tests.oracle.generate import DAYS, MONTHS, SHAPES, Shape, arrivals, batches, history, split
+from tests.oracle.generate import DAYS, MONTHS, SHAPES, arrivals, batches, history, split
+from tests.oracle.lives import Shape
 from tests.oracle.rules import DAY_MS, Arrival
 from tests.property.comparison import milliseconds_of
 from tests.property.engine_runs import (
