@@ -19,7 +19,7 @@ import faust
 
 from agents import transport
 from agents.engine import Engine, EngineFailed
-from agents.kafka_client import client_arguments, ssl_context
+from agents.kafka_client import client_arguments, faust_credentials
 from agents.ownership import Ownership
 from agents.partitioners import Partitions
 from agents.preflight import Flavour
@@ -71,21 +71,21 @@ def create_app(settings: Settings, flavour: Flavour = "apache") -> WorkerParts:
         rollup=rollup,
         partition_of=lambda key, _partitions: partition_of(key),
     )
-    app = HeartlineApp(settings.kafka.group, **_faust_settings(settings, flavour))
+    app = HeartlineApp(settings.kafka.group, **_faust_settings(settings, flavour, client))
     app.intake = engine
     _connect_agents(app, engine, rollup, settings)
     _connect_signals(app, engine)
     return WorkerParts(app, engine, rollup, publisher)
 
 
-def _faust_settings(settings: Settings, flavour: Flavour) -> dict[str, Any]:
+def _faust_settings(settings: Settings, flavour: Flavour, client: dict[str, Any]) -> dict[str, Any]:
     session_ms = settings.engine.session_timeout_ms
     if flavour == "embedded":
         session_ms = min(session_ms, EMBEDDED_SESSION_MS)
     brokers = settings.kafka.bootstrap.split(",")
     return {
         "broker": [f"{transport.SCHEME}://{address.strip()}" for address in brokers],
-        "broker_credentials": _credentials(settings),
+        "broker_credentials": faust_credentials(client),
         "broker_session_timeout": session_ms / 1_000,
         "broker_heartbeat_interval": 1.0,
         "broker_max_poll_records": settings.engine.max_batch * 2,
@@ -107,21 +107,6 @@ def _faust_settings(settings: Settings, flavour: Flavour) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "datadir": f"{tempfile.gettempdir()}/heartline-unused",
     }
-
-
-def _credentials(settings: Settings) -> Any:
-    if settings.kafka.security == "plaintext":
-        return None
-    context = ssl_context(settings)
-    if settings.kafka.security == "ssl":
-        return faust.SSLCredentials(context)
-    # With an explicit context Faust speaks SASL_SSL; without one it would be SASL_PLAINTEXT.
-    return faust.SASLCredentials(
-        username=settings.kafka.username,
-        password=settings.secret(),
-        ssl_context=context,
-        mechanism=settings.kafka.sasl_mechanism,
-    )
 
 
 def _connect_agents(

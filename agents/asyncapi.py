@@ -98,7 +98,7 @@ def document(settings: Settings) -> dict[str, Any]:
 
 
 def _servers(settings: Settings) -> dict[str, Any]:
-    protocol = "kafka" if settings.kafka.security == "plaintext" else "kafka-secure"
+    protocol = "kafka" if settings.kafka.security.protocol == "plaintext" else "kafka-secure"
     addresses = [part.strip() for part in settings.kafka.bootstrap.split(",")]
     return {
         f"kafka-{number}": {"host": address, "protocol": protocol}

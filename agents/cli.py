@@ -133,12 +133,18 @@ def _end(error: Exception) -> int | None:
 
 def _say(who: str, message: str) -> None:
     line = " ".join(message.split())
+    if secret := sys.modules.get("agents.secret"):
+        line = secret.redacted(line)
     click.echo(f"{who}: {line}", err=True)
 
 
 def _is_configuration_error(error: Exception) -> bool:
-    """Either error of configuration, without importing its module to ask."""
-    kinds = (("streams.windows", "ConfigurationError"), ("agents.settings", "SettingsError"))
+    """An error of configuration, without importing its module to ask."""
+    kinds = (
+        ("streams.windows", "ConfigurationError"),
+        ("agents.settings", "SettingsError"),
+        ("agents.secret", "SecretUnusable"),
+    )
     return any(
         module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
         for module, name in kinds

@@ -59,7 +59,7 @@ def check_installation() -> Iterator[Finding]:
 
 def check_configuration(settings: Settings) -> Iterator[Finding]:
     """What the settings amount to. Raises the core's ConfigurationError for windows that don't fit."""
-    core = settings.core()
+    core = settings.core(keyless=True)
     windows = ", ".join(str(window) for window in core.windows.windows)
     yield Finding("ok", "configuration", f"{settings.source}: windows {windows}")
     for kind in settings.activity.types:

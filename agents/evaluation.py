@@ -88,7 +88,7 @@ def core_config(
     files, or with None the configured ones. Unlike a worker's, the windows need not nest: the core
     evaluates those that don't apart.
     """
-    configured = settings.core()
+    configured = settings.core(keyless=True)
     values = {
         name: getattr(configured.segments, name) if found is None else Values(found[name])
         for name in by

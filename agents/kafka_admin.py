@@ -7,14 +7,14 @@ command says once, in its own words, what went wrong.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from agents.failures import CommandFailed, Unusable
-from agents.kafka_client import client_arguments
+from agents.kafka_client import blocking_arguments, client_arguments
 from agents.settings import Settings
 
 CONNECT_MS = 5_000
@@ -25,7 +25,7 @@ def connection(settings: Settings) -> dict[str, Any]:
     """The arguments by which every kafka-python client of a command connects."""
     hosts = [part.strip() for part in settings.kafka.bootstrap.split(",") if part.strip()]
     return {
-        **client_arguments(settings),
+        **blocking_arguments(settings),
         "bootstrap_servers": hosts,
         "client_id": "heartline-command",
         "bootstrap_timeout_ms": CONNECT_MS,
@@ -36,29 +36,32 @@ def connection(settings: Settings) -> dict[str, Any]:
 def plain_failures(settings: Settings) -> Iterator[None]:
     """Turn kafka-python's exceptions into `CommandFailed`, and keep its log off the terminal.
 
-    Where nobody listens it says so at once: the client would try for seconds.
+    Whether Kafka is there and lets us in is asked first: the client would try for seconds, and
+    then not say why it failed.
     """
     from kafka.errors import (
+        ClusterAuthorizationFailedError,
         KafkaConnectionError,
         KafkaError,
         KafkaTimeoutError,
         MetadataEmptyBrokerList,
-        SaslAuthenticationFailedError,
+        TopicAuthorizationFailedError,
         UnknownTopicOrPartitionError,
     )
 
+    from agents.kafka_probe import probe
+
     where = settings.kafka.bootstrap
-    nobody = f"no Kafka answers at {where}: start it, or set [kafka] bootstrap (or --bootstrap)"
+    nobody = f"no Kafka answers at {where} any more: is it stopped, or the network down?"
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    if not any(_listens(address) for address in where.split(",")):
-        raise CommandFailed(nobody)
+    asyncio.run(probe(settings, client_arguments(settings)))
     try:
         yield
     except (KafkaConnectionError, MetadataEmptyBrokerList) as error:
         raise CommandFailed(nobody) from error
-    except SaslAuthenticationFailedError as error:
+    except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
         raise CommandFailed(
-            f"Kafka at {where} refused the credentials: check [kafka] username and password_file"
+            f"Kafka at {where} lets us in but forbids this: grant the user what docs/security.md lists"
         ) from error
     except UnknownTopicOrPartitionError as error:
         raise Unusable("a topic does not exist: run `heartline topics create` first") from error
@@ -68,15 +71,6 @@ def plain_failures(settings: Settings) -> Iterator[None]:
         raise CommandFailed(f"Kafka at {where} did not answer in time: {_words(error)}") from error
     except KafkaError as error:
         raise CommandFailed(f"Kafka at {where}: {_words(error)}") from error
-
-
-def _listens(address: str) -> bool:
-    host, _, port = address.strip().rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_MS / 1000):
-            return True
-    except (OSError, ValueError, OverflowError):
-        return False
 
 
 def _words(error: Exception) -> str:

@@ -3,34 +3,99 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import Any
 
+from agents.kafka_security import Security
+from agents.secret import Secret
 from agents.settings import Settings
 
-_PROTOCOLS = {"plaintext": "PLAINTEXT", "ssl": "SSL", "sasl_ssl": "SASL_SSL"}
+PROTOCOLS = {"plaintext": "PLAINTEXT", "ssl": "SSL", "sasl_ssl": "SASL_SSL"}
 
 
 def client_arguments(settings: Settings) -> dict[str, Any]:
-    """Arguments of an aiokafka client. Holds the password if there is one: never print it.
+    """Arguments of an aiokafka client. Secrets among them print as stars.
 
-    Raises SettingsError if the password file can't be read.
+    Raises SecretUnusable for a certificate or password that can't be had.
     """
     kafka = settings.kafka
+    security = kafka.security
     arguments: dict[str, Any] = {
         "bootstrap_servers": kafka.bootstrap,
         "client_id": "heartline",
-        "security_protocol": _PROTOCOLS[kafka.security],
+        "security_protocol": PROTOCOLS[security.protocol],
     }
-    if kafka.security != "plaintext":
-        arguments["ssl_context"] = ssl_context(settings)
-    if kafka.security == "sasl_ssl":
+    if security.protocol != "plaintext":
+        arguments["ssl_context"] = security.context(settings.source)
+    if security.uses_tokens:
+        from agents.access_tokens import AccessTokens, AsyncTokens
+
+        # Asked for now, so that a missing one is told before anything is started.
+        security.secret("client_secret", settings.source).demand()
+        tokens = AccessTokens(security, settings.source)
         arguments |= {
-            "sasl_mechanism": kafka.sasl_mechanism,
-            "sasl_plain_username": kafka.username,
-            "sasl_plain_password": settings.secret(),
+            "sasl_mechanism": security.mechanism,
+            "sasl_oauth_token_provider": AsyncTokens(tokens),
+        }
+    elif security.protocol == "sasl_ssl":
+        arguments |= {
+            "sasl_mechanism": security.mechanism,
+            "sasl_plain_username": security.username,
+            "sasl_plain_password": security.secret("password", settings.source).demand(),
         }
     return arguments
+
+
+def blocking_arguments(settings: Settings) -> dict[str, Any]:
+    """The same for a kafka-python client."""
+    arguments = client_arguments(settings)
+    security = settings.kafka.security
+    if security.uses_tokens:
+        from agents.access_tokens import blocking_tokens
+
+        provider = arguments["sasl_oauth_token_provider"]
+        arguments["sasl_oauth_token_provider"] = blocking_tokens(provider.tokens)
+    elif security.protocol == "sasl_ssl" and security.mechanism != "PLAIN":
+        arguments["sasl_plain_username"] = _scram_name(security)
+    return arguments
+
+
+def _scram_name(security: Security) -> str:
+    """kafka-python sends the name as it is; RFC 5802 wants these two written so."""
+    return security.username.replace("=", "=3D").replace(",", "=2C")
+
+
+def faust_credentials(arguments: dict[str, Any]) -> Any:
+    """What Faust calls credentials, of the arguments of an aiokafka client; None for plaintext.
+
+    With an explicit context Faust speaks TLS; without one it would fall back to SASL_PLAINTEXT
+    without a word, so the outcome is checked.
+    """
+    import faust
+    from faust.auth import OAuthCredentials
+
+    protocol = arguments["security_protocol"]
+    if protocol == "PLAINTEXT":
+        return None
+    context = arguments["ssl_context"]
+    credentials: Any
+    if protocol == "SSL":
+        credentials = faust.SSLCredentials(context)
+    elif "sasl_oauth_token_provider" in arguments:
+        credentials = OAuthCredentials(
+            oauth_cb=arguments["sasl_oauth_token_provider"], ssl_context=context
+        )
+    else:
+        password: Secret = arguments["sasl_plain_password"]
+        credentials = faust.SASLCredentials(
+            username=arguments["sasl_plain_username"],
+            password=password,
+            ssl_context=context,
+            mechanism=arguments["sasl_mechanism"],
+        )
+    if credentials.protocol.value != protocol:
+        msg = f"Faust would speak {credentials.protocol.value} and not {protocol}"
+        raise RuntimeError(msg)
+    return credentials
 
 
 async def stop(client: Any) -> None:
@@ -44,8 +109,3 @@ async def stop(client: Any) -> None:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-
-
-def ssl_context(settings: Settings) -> ssl.SSLContext:
-    """TLS with the host name checked, by the system's authorities or by `[kafka] ca_file`."""
-    return ssl.create_default_context(cafile=settings.kafka.ca_file or None)

@@ -3,7 +3,7 @@
 Faust's and aiokafka's error paths print whole messages. Their records therefore lose everything
 after the first line, are cut at 300 characters, and lose what looks like a byte string or a JSON
 object; tracebacks of these libraries show at level debug only. Our own messages name topics,
-partitions and offsets.
+partitions and offsets, never a payload or a customer. Secrets are taken out of every line.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 import time
 
 import orjson
+
+from agents.secret import redacted
 
 _OURS = ("agents", "streams", "schemas", "heartline")
 _LONGEST = 300
@@ -52,6 +54,10 @@ class PlainLines(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
 
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and below it the traceback if there is one."""
+        return redacted(super().format(record))
+
 
 class JsonLines(logging.Formatter):
     """One JSON object a line: time, level, logger, message."""
@@ -63,10 +69,10 @@ class JsonLines(logging.Formatter):
             "time": f"{at}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redacted(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = redacted(self.formatException(record.exc_info))
         return orjson.dumps(line).decode()
 
 

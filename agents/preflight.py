@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from agents.failures import CommandFailed, Unusable
+from agents.kafka_probe import probe
 from agents.settings import Settings
 
 Flavour = Literal["apache", "embedded"]
@@ -39,6 +40,7 @@ def check_faust() -> None:
 
 async def check_broker(settings: Settings, client: dict[str, Any]) -> Flavour:
     """Look at the broker and its topics. Raises CommandFailed, Unusable."""
+    await probe(settings, client)
     admin = AIOKafkaAdminClient(**client)
     library = logging.getLogger("aiokafka")
     level = library.level
@@ -56,9 +58,7 @@ async def check_broker(settings: Settings, client: dict[str, Any]) -> Flavour:
             described = await admin.describe_topics()
     except (TimeoutError, KafkaError, OSError) as error:
         reason = str(error) or f"no answer in {_TIMEOUT_S:g} s"
-        raise CommandFailed(
-            f"no Kafka at {where}: {reason}; check [kafka] bootstrap or HEARTLINE_KAFKA_BOOTSTRAP"
-        ) from None
+        raise CommandFailed(f"Kafka at {where} lets us in but does not answer: {reason}") from None
     finally:
         await admin.close()
         library.setLevel(level)

@@ -31,7 +31,7 @@ MIN_LOOKBACK_MS = 3_600_000
 
 def create_serving(settings: Settings) -> Serving:
     """Wire the board to the results topic. Raises `Unusable` where labels would be ambiguous."""
-    config = settings.core()
+    config = settings.core(keyless=True)
     windows = tuple((str(window), window.hop_ms) for window in config.windows.windows)
     columns = config.segments.columns()
     for column in columns:

@@ -19,9 +19,12 @@ import re
 import tomllib
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args, get_origin
 
 import msgspec
+
+from agents.kafka_security import Security
+from agents.secret import SecretPlace, SecretUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,11 +66,7 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replication: int = 1
     partitioner: Literal["murmur2", "crc32"] = "murmur2"
     flavour: Literal["auto", "apache", "embedded"] = "auto"
-    security: Literal["plaintext", "ssl", "sasl_ssl"] = "plaintext"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    username: str = ""
-    password_file: str = ""
-    ca_file: str = ""
+    security: Security = Security()
 
 
 class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,20 +109,51 @@ class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rates: dict[str, str | float | int] = {}
 
 
+class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is kept of who a customer is: see docs/security.md."""
+
+    SECRETS: ClassVar[tuple[str, ...]] = ("hash_key",)
+
+    hash_key_file: str = ""
+    raw_bytes: bool = True
+    """Whether dead letters and late records carry the record's own key and payload."""
+
+    def hash_key(self, source: str) -> SecretPlace:
+        """Where the key comes from by which customer ids are hashed; no key, no hashing."""
+        return SecretPlace(
+            f"{source}: [privacy] hash_key", "HEARTLINE_PRIVACY_HASH_KEY", self.hash_key_file
+        )
+
+
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The operating endpoint of a worker, and its logs."""
 
+    SECRETS: ClassVar[tuple[str, ...]] = ("token",)
+
     host: str = "127.0.0.1"
     port: int = 6066
+    token_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    max_connections: int = 64
     log_format: Literal["plain", "json"] = "plain"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where results are shown, and how many series `/metrics` may have at most."""
+    """Where results are shown, to whom, and how many series `/metrics` may have at most."""
+
+    SECRETS: ClassVar[tuple[str, ...]] = ("token",)
 
     host: str = "127.0.0.1"
     port: int = 8077
+    token_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    ca_file: str = ""
+    """By what `heartline watch` knows a serve that speaks TLS; the system's authorities if empty."""
+    max_connections: int = 512
+    max_streams: int = 200
     series_budget: int = 50_000
 
 
@@ -174,6 +204,7 @@ class Settings(msgspec.Struct, frozen=True):
     serve: Serve = Serve()
     rollup: Rollup = Rollup()
     engine: Engine = Engine()
+    privacy: Privacy = Privacy()
     source: str = ""
 
     @classmethod
@@ -227,12 +258,17 @@ class Settings(msgspec.Struct, frozen=True):
         if not errors:
             settings = cls(**built, source=source)  # type: ignore[arg-type]
             errors = settings._contradictions()
+            errors += settings.kafka.security.contradictions(source, environment)
             if not errors:
                 return settings
         raise SettingsError(errors)
 
-    def core(self) -> CoreConfig:
-        """What the core is told. Raises the core's ConfigurationError, a ValueError."""
+    def core(self, *, keyless: bool = False) -> CoreConfig:
+        """What the core is told. Raises the core's ConfigurationError, a ValueError.
+
+        ``keyless`` is for whoever only shows or checks: where customer ids are hashed it has another
+        fingerprint than the engine, and needs no key. Else SecretUnusable may be raised.
+        """
         from streams.config import CoreConfig
         from streams.segments import Segments, Values
         from streams.windows import Window, WindowSet
@@ -253,13 +289,34 @@ class Settings(msgspec.Struct, frozen=True):
             activity=frozenset(self.activity.types),
             buffer_limit=self.engine.buffer_limit,
             history_hop_ms=self.rollup.history_hop_ms,
+            pseudonyms="" if keyless else self.pseudonym_digest(),
         )
+
+    def hash_key(self) -> bytes | None:
+        """The key by which customer ids are hashed; None where they are not. Raises SecretUnusable."""
+        from streams.pseudonyms import usable_key
+
+        place = self.privacy.hash_key(self.source)
+        found = place.read()
+        if found is None:
+            return None
+        try:
+            return usable_key(found.encode())
+        except ValueError as error:
+            raise SecretUnusable(f"{place.where}: {error}") from None
+
+    def pseudonym_digest(self) -> str:
+        """What the fingerprint says of the key: nothing without one."""
+        from streams.pseudonyms import digest_of
+
+        key = self.hash_key()
+        return "" if key is None else digest_of(key)
 
     def series(self) -> int:
         """How many business series this configuration can have on `/metrics` at most."""
         from streams.metrics import METRICS, Kind
 
-        core = self.core()
+        core = self.core(keyless=True)
         everyone = core.segments.customer_columns
         columns = len(core.segments.columns())
         found = 0
@@ -290,6 +347,9 @@ class Settings(msgspec.Struct, frozen=True):
                 ("kafka", "replication", self.kafka.replication, 1, 9),
                 ("worker", "port", self.worker.port, 0, _MAX_PORT),
                 ("serve", "port", self.serve.port, 0, _MAX_PORT),
+                ("worker", "max_connections", self.worker.max_connections, 2, 100_000),
+                ("serve", "max_connections", self.serve.max_connections, 2, 100_000),
+                ("serve", "max_streams", self.serve.max_streams, 1, self.serve.max_connections - 1),
                 ("engine", "max_batch", self.engine.max_batch, 1, 100_000),
                 ("engine", "buffered_batches", self.engine.buffered_batches, 1, 1_024),
                 ("engine", "tick_interval", self.engine.tick_interval_ms, 10, 60_000),
@@ -316,37 +376,20 @@ class Settings(msgspec.Struct, frozen=True):
             if not usable:
                 where = f"{self.source}: [currencies] rates: {currency}"
                 errors.append(f"{where}: is {rate!r}: allowed: a number above 0, best in quotes")
-        if (
-            self.kafka.security != "plaintext"
-            and self.kafka.ca_file
-            and not Path(self.kafka.ca_file).is_file()
-        ):
-            errors.append(f"{self.source}: [kafka] ca_file: {self.kafka.ca_file} does not exist")
-        if self.kafka.security == "sasl_ssl" and not self.kafka.username:
-            errors.append(f'{self.source}: [kafka] username: security = "sasl_ssl" needs one')
+        for section, http in (("worker", self.worker), ("serve", self.serve)):
+            if http.key_file and not http.certificate_file:
+                where = f"{self.source}: [{section}] key_file"
+                errors.append(f"{where}: needs certificate_file, the certificate to the key")
         return errors
-
-    def secret(self, environment: Mapping[str, str] | None = None) -> str:
-        """The broker password, from HEARTLINE_KAFKA_PASSWORD or `password_file`. Never stored in
-        the settings.
-        """
-        env = os.environ if environment is None else environment
-        if password := env.get("HEARTLINE_KAFKA_PASSWORD"):
-            return password
-        if self.kafka.password_file:
-            try:
-                return Path(self.kafka.password_file).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                where = f"{self.source}: [kafka] password_file: {self.kafka.password_file}"
-                msg = f"{where}: {error.strerror or error}"
-                raise SettingsError([msg]) from None
-        return ""
 
 
 def _value(name: str, kind: object, value: object) -> object:
     """One key's value. Raises ValueError (msgspec's errors are) with what is allowed."""
     if name.endswith("_ms"):
         return parse_duration_ms(value)
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        msg = f"is {value!r}: allowed: {', '.join(get_args(kind))}"
+        raise ValueError(msg)
     return msgspec.convert(value, kind)
 
 
@@ -354,6 +397,8 @@ def _from_environment(kind: object, text: str) -> object:
     """The value of an environment variable in the type that TOML would have given it."""
     if kind is int:
         return int(text) if re.fullmatch(r"-?\d+", text) else text
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
     return (
         [part.strip() for part in text.split(",") if part.strip()] if "tuple" in str(kind) else text
     )
@@ -368,15 +413,27 @@ def _section(
     errors: list[str],
 ) -> msgspec.Struct | None:
     fields = {f.encode_name: f for f in msgspec.structs.fields(cls)}
+    secrets = getattr(cls, "SECRETS", ())
     errors += [
-        f"{source}: [{section}] {key}: there is no such key; allowed: {', '.join(fields)}"
+        f"{source}: [{section}] {key}: a secret may not stand in this file: set "
+        f"{_variable(section, key)}, or put it into a file and name that by {key}_file"
+        if key in secrets
+        else f"{source}: [{section}] {key}: there is no such key; allowed: {', '.join(fields)}"
         for key in given
         if key not in fields
     ]
     values: dict[str, object] = {}
     found = len(errors)
     for key, field in fields.items():
-        variable = f"HEARTLINE_{section}_{key}".upper()
+        variable = _variable(section, key)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            below = given.get(key, {})
+            name = f"{section}.{key}"
+            if not isinstance(below, dict):
+                errors.append(f"{source}: [{section}] {key} is a section: write it as [{name}]")
+                continue
+            values[field.name] = _section(name, field.type, below, source, environment, errors)
+            continue
         where = f"{source}: [{section}] {key}"
         if variable in environment and key != "rates":
             where, value = (
@@ -392,6 +449,11 @@ def _section(
         except ValueError as error:
             errors.append(f"{where}: {error}")
     return cls(**values) if len(errors) == found else None
+
+
+def _variable(section: str, key: str) -> str:
+    """The variable of the environment that overrides a key."""
+    return f"HEARTLINE_{section}_{key}".upper().replace(".", "_")
 
 
 def _segments(

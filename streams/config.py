@@ -36,6 +36,10 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     """
     buffer_limit: int = 20_000
     """More waiting events than this hold the inputs that run ahead."""
+    pseudonyms: str = ""
+    """Digest of the key by which customer ids are hashed; empty where they are not. Under another
+    key every customer would be a new one, so it is part of the fingerprint.
+    """
 
     def report_step_ms(self, hop_ms: int, *, is_replay: bool) -> int:
         """The distance of the boundaries at which a window with this hop reports."""
@@ -46,7 +50,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def fingerprint(self) -> str:
         """What a snapshot or a partial depends on: windows, session gap, segments, activity,
-        format.
+        format, and whether and how customer ids are hashed.
         """
         parts = (
             STATE_FORMAT,
@@ -54,5 +58,6 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
             self.windows.session_gap_ms,
             msgspec.to_builtins(self.segments),
             sorted(self.activity),
+            *((self.pseudonyms,) if self.pseudonyms else ()),
         )
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]

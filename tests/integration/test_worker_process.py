@@ -151,7 +151,7 @@ def test_a_broker_that_is_not_there_is_one_plain_line(tmp_path: Path) -> None:
     )
     ended = installation.run("worker", "--port", "0")
     assert ended.returncode == 1
-    assert ended.stderr.startswith("heartline: no Kafka at 127.0.0.1:1")
+    assert ended.stderr.startswith("heartline: no Kafka answers at 127.0.0.1:1")
     assert len(ended.stderr.strip().splitlines()) == 1
 
 

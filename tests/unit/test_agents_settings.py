@@ -98,17 +98,6 @@ def test_segments_are_closed_lists_of_known_dimensions(tmp_path: Path) -> None:
     assert "[segments] mood" in errors_of('[segments]\nmood = ["good"]\n', tmp_path)[0]
 
 
-def test_the_password_is_in_no_print_of_the_settings(tmp_path: Path) -> None:
-    secret = tmp_path / "password"
-    secret.write_text("hunter2\n")
-    settings = load(
-        f'[kafka]\nsecurity = "sasl_ssl"\nusername = "u"\npassword_file = "{secret}"\n', tmp_path
-    )
-    assert settings.secret({}) == "hunter2"
-    assert settings.secret({"HEARTLINE_KAFKA_PASSWORD": "other"}) == "other"
-    assert "hunter2" not in repr(settings)
-
-
 @pytest.mark.parametrize(
     "text, milliseconds",
     [("0ms", 0), ("250ms", 250), ("5s", 5_000), ("30m", 1_800_000), ("7d", 604_800_000)],

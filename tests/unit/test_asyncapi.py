@@ -23,7 +23,7 @@ CONFIGURED = Settings.from_mapping(
     {
         "kafka": {
             "bootstrap": "one:9092, two:9092",
-            "security": "ssl",
+            "security": {"protocol": "ssl"},
             "topic_prefix": "shop",
             "partitions": 3,
             "partitioner": "crc32",

@@ -1,0 +1,184 @@
+"""How Heartline proves itself to Kafka, and Kafka to Heartline: the section ``[kafka.security]``.
+
+One section for every client: Faust and aiokafka in the engine, kafka-python in the commands.
+
+Rules:
+- Credentials travel by TLS only. Any credential beside ``protocol = "plaintext"`` is refused,
+  because it shows that TLS was meant; SASL without TLS does not exist here.
+- The broker's certificate is always checked, with its host name, by the system's authorities or by
+  ``ca_file``. There is no switch to turn that off.
+- A key that the chosen protocol or mechanism doesn't use is an error: it would only seem to work.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import msgspec
+
+from agents.secret import SecretPlace, SecretUnusable
+
+Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+SECTION = "kafka.security"
+_VARIABLE = "HEARTLINE_KAFKA_SECURITY_"
+
+_OF_TLS = ("ca_file", "certificate_file", "key_file", "key_password_file")
+_OF_PASSWORDS = ("username", "password_file")
+_OF_TOKENS = ("token_endpoint", "token_ca_file", "client_id", "client_secret_file", "scope")
+
+
+class Security(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section. Names of files, never what is in them."""
+
+    SECRETS: ClassVar[tuple[str, ...]] = ("password", "key_password", "client_secret")
+    """Keys that people try to write into the file; each is read from its variable or ``_file``."""
+
+    protocol: Literal["plaintext", "ssl", "sasl_ssl"] = "plaintext"
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    key_password_file: str = ""
+    mechanism: Mechanism = "SCRAM-SHA-512"
+    username: str = ""
+    password_file: str = ""
+    token_endpoint: str = ""
+    token_ca_file: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    scope: str = ""
+
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether we prove ourselves by a token of an authorization server."""
+        return self.protocol == "sasl_ssl" and self.mechanism == "OAUTHBEARER"
+
+    def secret(self, name: str, source: str) -> SecretPlace:
+        """Where ``name``, one of SECRETS, comes from. ``source`` names the file in errors."""
+        return SecretPlace(
+            where=f"{source}: [{SECTION}] {name}",
+            variable=_VARIABLE + name.upper(),
+            path=getattr(self, f"{name}_file"),
+        )
+
+    def contradictions(self, source: str, environment: Mapping[str, str]) -> list[str]:
+        """What can't be meant, without opening a file."""
+        here = f"{source}: [{SECTION}]"
+        given = [name for name in (*_OF_TLS, *_OF_PASSWORDS, *_OF_TOKENS) if getattr(self, name)]
+        given += [
+            f"{_VARIABLE}{name.upper()}"
+            for name in self.SECRETS
+            if environment.get(f"{_VARIABLE}{name.upper()}")
+        ]
+        if self.protocol == "plaintext":
+            return [
+                f'{here} {name}: is given, but protocol = "plaintext" would send everything '
+                'unencrypted: set protocol = "sasl_ssl", or "ssl" without SASL, or take it out'
+                for name in given[:1]
+            ]
+        errors = []
+        unused = self._unused()
+        for name in given:
+            key = name.removeprefix(_VARIABLE).lower()
+            if key in unused or f"{key}_file" in unused:
+                means = self.protocol if self.protocol == "ssl" else self.mechanism
+                errors.append(f"{here} {name}: {means} does not use it: take it out")
+        if self.protocol == "sasl_ssl":
+            needed = ("token_endpoint", "client_id") if self.uses_tokens else ("username",)
+            errors += [
+                f"{here} {name}: is needed for {self.mechanism}"
+                for name in needed
+                if not getattr(self, name)
+            ]
+        if self.token_endpoint and not self.token_endpoint.startswith("https://"):
+            errors.append(
+                f"{here} token_endpoint: must begin with https://: the client secret is sent to it"
+            )
+        if self.key_file and not self.certificate_file:
+            errors.append(f"{here} key_file: needs certificate_file, the certificate to the key")
+        return errors
+
+    def _unused(self) -> tuple[str, ...]:
+        if self.protocol == "ssl":
+            return (*_OF_PASSWORDS, *_OF_TOKENS)
+        return _OF_PASSWORDS if self.uses_tokens else _OF_TOKENS
+
+    def context(self, source: str) -> ssl.SSLContext:
+        """TLS as this section says: broker and host name checked, our certificate shown if there
+        is one. Raises SecretUnusable.
+        """
+        here = f"{source}: [{SECTION}]"
+        context = trusting(self.ca_file, f"{here} ca_file")
+        if self.certificate_file:
+            show_certificate(
+                context,
+                self.certificate_file,
+                self.key_file,
+                here,
+                password=self.secret("key_password", source),
+            )
+        return context
+
+
+def trusting(ca_file: str, where: str) -> ssl.SSLContext:
+    """A client's context, TLS 1.2 at least, host names checked, by ``ca_file`` or the system's
+    authorities. Raises SecretUnusable with ``where`` in front.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except ssl.SSLError:
+        raise SecretUnusable(
+            f"{where}: {ca_file}: holds no certificate: give the authorities as PEM"
+        ) from None
+    except OSError as error:
+        raise SecretUnusable(f"{where}: {ca_file}: {error.strerror or error}") from None
+
+
+def show_certificate(
+    context: ssl.SSLContext,
+    certificate_file: str,
+    key_file: str,
+    where: str,
+    *,
+    password: SecretPlace | None = None,
+) -> None:
+    """Load our certificate and its key. Raises SecretUnusable, and never asks at the terminal.
+
+    ``key_file`` may be empty where the certificate's file holds the key as well.
+    """
+    for name, file in (("certificate_file", certificate_file), ("key_file", key_file)):
+        if file:
+            try:
+                with Path(file).open("rb"):
+                    pass
+            except OSError as error:
+                raise SecretUnusable(f"{where} {name}: {file}: {error.strerror or error}") from None
+    asked = []
+
+    def key_password() -> str:
+        # OpenSSL calls this for an encrypted key only; without it, it would ask at the terminal.
+        asked.append(True)
+        found = None if password is None else password.read()
+        return str(found) if found is not None else ""
+
+    try:
+        context.load_cert_chain(certificate_file, key_file or None, password=key_password)
+    except (ssl.SSLError, ValueError) as error:
+        reason = str(getattr(error, "reason", "") or error)
+        if asked:
+            way_out = "its password is missing or wrong" + (
+                "" if password is None else f": set {password.variable} or key_password_file"
+            )
+            raise SecretUnusable(
+                f"{where} key_file: {key_file or certificate_file}: the key is encrypted and {way_out}"
+            ) from None
+        if "MISMATCH" in reason:
+            raise SecretUnusable(
+                f"{where} key_file: {key_file}: is not the key of the certificate {certificate_file}"
+            ) from None
+        raise SecretUnusable(
+            f"{where} certificate_file: {certificate_file}: no certificate and key as PEM were found "
+            f"in {' and '.join(dict.fromkeys((certificate_file, key_file or certificate_file)))}"
+        ) from None
