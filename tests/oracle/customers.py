@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tests.oracle.journey import Journey
 from tests.oracle.rules import Fate, Judged, time_of
+from tests.oracle.tickets import Tickets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +25,7 @@ LONGEST_SESSION_MS = 86_400_000
 OTHER = "other"
 UNKNOWN = "unknown"
 EXACT = Context(prec=60)
+WITHDRAWALS = ("unlike", "unfollow", "delete")
 
 Cell: TypeAlias = tuple[str, str]
 
@@ -36,6 +39,8 @@ class OracleConfig:
     personas: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    support_channels: tuple[str, ...] = ()
     activity: frozenset[str] = frozenset({"page_viewed", "order_placed"})
     reporting_currency: str = "USD"
     rates: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +55,13 @@ class Facts:
     cells: list[tuple[Any, ...]] = field(default_factory=list)
     started: list[tuple[Any, ...]] = field(default_factory=list)
     closed: list[tuple[Any, ...]] = field(default_factory=list)
+    social: list[tuple[Any, ...]] = field(default_factory=list)
+    csat: list[tuple[Any, ...]] = field(default_factory=list)
+    answers: list[tuple[Any, ...]] = field(default_factory=list)
+    tickets: list[tuple[Any, ...]] = field(default_factory=list)
+    durations: list[tuple[Any, ...]] = field(default_factory=list)
+    backlog: list[tuple[Any, ...]] = field(default_factory=list)
+    stages: list[tuple[Any, ...]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -110,6 +122,8 @@ class _Customer:
         self._last_activity: int | None = None
         self._session: _Session | None = None
         self._previous_start: int | None = None
+        self._journey = Journey(customer, facts.stages)
+        self._tickets = Tickets(UNKNOWN)
 
     def fold(self, event: Mapping[str, Any], time: int, place: int, *, late: bool) -> None:
         self._seq += 1
@@ -119,6 +133,7 @@ class _Customer:
         if kind == "order_placed" and late:
             self._mark_late_order(time, place)
         self._close_expired(place)
+        self._journey.lapse_before(place, self._cell)
         self._learn(event, time)
         if is_activity or self._last_activity is None:
             self._cell = self._known_cell()
@@ -138,19 +153,59 @@ class _Customer:
                 time if self._last_activity is None else max(time, self._last_activity)
             )
             self._facts.activities.append((self._customer, self._seq, time, place, *self._cell))
-        if late:
-            return
-        if kind == "page_viewed":
+        self._beside_the_shop(event, time, place)
+        if kind == "order_placed":
+            self._journey.ordered(time)
+            if not late and self._session is not None:
+                self._session.converted = True
+        elif kind == "page_viewed" and not late:
             self._view(event, time)
-        elif kind == "session_ended":
+            self._journey.viewed()
+        elif kind == "session_ended" and not late:
             self._end(event, time)
-        elif kind == "order_placed" and self._session is not None:
-            self._session.converted = True
+        self._journey.move_on(place, time if is_activity else None, self._cell)
 
     def finish(self) -> None:
         """Let the last session fall silent."""
         if self._session is not None:
             self._close(self._closing_moment(self._session))
+        self._journey.finish(self._cell)
+
+    def _beside_the_shop(self, event: Mapping[str, Any], time: int, place: int) -> None:
+        """Posts, answers and tickets: late or not, they are told in the customer's cell."""
+        kind, facts = event["type"], self._facts
+        who = (self._customer, self._seq, time, place, *self._cell)
+        if kind == "social_interacted":
+            sentiment = event.get("sentiment")
+            facts.social.append(
+                (
+                    *who,
+                    _listed(event["network"], self._config.networks),
+                    event["action"] in WITHDRAWALS,
+                    None if sentiment is None else round(float(sentiment) * 1_000_000),
+                    event.get("impressions"),
+                )
+            )
+        elif kind == "csat_answered":
+            channel = _listed(event["channel"], self._config.support_channels)
+            lowest = {5: 4, 10: 9}[event["scale_max"]]
+            facts.csat.append((*who, channel, event["score"] >= lowest))
+        elif kind == "nps_answered":
+            facts.answers.append((*who, event["score"]))
+            self._journey.answered(event["score"], time)
+        elif kind.startswith("ticket_"):
+            channel = _listed(event.get("channel"), self._config.support_channels)
+            effect = self._tickets.fold(kind, event["ticket_id"], channel, time=time, now=place)
+            if effect.channel is not None:
+                facts.tickets.append((*who, kind, effect.channel))
+            if effect.backlog:
+                facts.backlog.append((self._customer, place, effect.backlog))
+            for what, length in (
+                ("first_reply", effect.first_reply_ms),
+                ("resolution", effect.resolution_ms),
+            ):
+                if length is not None:
+                    facts.durations.append((*who, what, length))
 
     def _learn(self, event: Mapping[str, Any], time: int) -> None:
         persona, region = event.get("persona"), event.get("region")
@@ -207,6 +262,7 @@ class _Customer:
             (self._customer, time, self._previous_start, *self._cell, channel)
         )
         self._previous_start = time
+        self._journey.session_started()
 
     def _end(self, event: Mapping[str, Any], time: int) -> None:
         session = self._session

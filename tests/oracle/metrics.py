@@ -1,10 +1,7 @@
-"""Every metric of the first four groups, by DuckDB over whole tables of events.
+"""Every metric from its counts: the arithmetic of ratios, units and intervals. The counts are `tests.oracle.queries`.
 
-Each count is a set-based definition: the window is [t - w, t), a row takes part when its place lies before t (see
-`tests.oracle.customers`), and nothing is carried from one tick to the next. Only the arithmetic of a finished
-count (ratios, units, intervals) is done in Python.
-
-Segment columns are spelled (dimension, label): ('', '') is everyone. Channels come as dimension 'channel'.
+Columns are spelled (dimension, label): ('', '') is everyone. A dimension of the metric's own comes by its name;
+moves between stages have two, spelled ('from+to', 'aware+engaged').
 """
 
 from __future__ import annotations
@@ -14,17 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import duckdb
-
-from tests.oracle.customers import OTHER, UNKNOWN, Facts, OracleConfig, derive
+from tests.oracle.customers import OTHER, UNKNOWN, OracleConfig, derive
+from tests.oracle.journey import MOVES, STAGES
+from tests.oracle.queries import Spot, count
 from tests.oracle.rules import Judged
 
 Z95 = 1.959963984540054
 MICROS = 1_000_000
 
 Number: TypeAlias = int | float
-Spot: TypeAlias = tuple[int, int, str, str]
-"""(t, w, dimension, label)"""
 Key: TypeAlias = tuple[str, int, int, str, str]
 """(metric, t, w, dimension, label)"""
 
@@ -56,12 +51,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class _Metric:
-    """`wide`: complete only after 2w. `base`: null until then. `by_channel`: given by channel too."""
+    """`wide`: complete only after 2w. `base`: null until then. `by`: its own labels, a key of `own_labels`."""
 
     of: Callable[[Counts], Expected]
     wide: bool = False
     base: bool = False
-    by_channel: bool = False
+    by: str = ""
 
 
 def compute(
@@ -69,29 +64,37 @@ def compute(
     config: OracleConfig,
     ticks: Iterable[tuple[int, int]],
 ) -> dict[Key, Expected]:
-    """Compute all metrics for each (t, w) of `ticks`, for everyone, by persona, region and channel."""
+    """Compute all metrics for each (t, w) of `ticks`: everyone, by persona, by region, by their own dimension."""
     wanted = sorted(set(ticks))
-    counted = _count(derive(judged, config), wanted)
+    counted = count(derive(judged, config), wanted)
     observed = _observed_from(counted, config)
-    labels = [("", "")]
-    labels += [("persona", label) for label in (*config.personas, OTHER, UNKNOWN)]
-    labels += [("region", label) for label in (*config.regions, OTHER, UNKNOWN)]
-    labels += [("channel", label) for label in (*config.channels, OTHER, UNKNOWN)]
+    customers = [("", "")]
+    customers += [("persona", label) for label in (*config.personas, OTHER, UNKNOWN)]
+    customers += [("region", label) for label in (*config.regions, OTHER, UNKNOWN)]
+    own = own_labels(config)
     expected: dict[Key, Expected] = {}
     for t, w in wanted:
         start = observed.get(t)
         once = start is not None and t - w >= start
         twice = start is not None and t - 2 * w >= start
-        for dimension, label in labels:
-            counts = Counts(
-                counted.get((t, w, dimension, label), {}),
-                once=once,
-                twice=twice,
-            )
-            for name, metric in METRICS.items():
-                if dimension != "channel" or metric.by_channel:
-                    expected[name, t, w, dimension, label] = _evaluate(metric, counts)
+        for name, metric in METRICS.items():
+            for dimension, label in (*customers, *own[metric.by]):
+                found = counted.get((t, w, dimension, label), {})
+                counts = Counts(found, once=once, twice=twice)
+                expected[name, t, w, dimension, label] = _evaluate(metric, counts)
     return expected
+
+
+def own_labels(config: OracleConfig) -> dict[str, list[tuple[str, str]]]:
+    """The columns that belong to single metrics; all of them are always given."""
+    return {
+        "": [],
+        "channel": [("channel", label) for label in (*config.channels, OTHER, UNKNOWN)],
+        "support": [("channel", label) for label in (*config.support_channels, OTHER, UNKNOWN)],
+        "network": [("network", label) for label in (*config.networks, OTHER, UNKNOWN)],
+        "stage": [("stage", stage) for stage in STAGES],
+        "moves": [("from+to", f"{left}+{stage}") for left, stage in MOVES],
+    }
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -154,31 +157,56 @@ def _proportion(over: str, under: str, *, minus: str = "") -> Callable[[Counts],
     return of
 
 
-def _quantile(name: str) -> Callable[[Counts], Expected]:
+def _quantile(name: str, n_of: str) -> Callable[[Counts], Expected]:
     def of(counts: Counts) -> Expected:
-        n = counts["sessions_closed"]
+        n = counts[n_of]
         return Expected(counts[name] / 1000 if n else None, n=n)
 
     return of
 
 
+def _per_1000_active(name: str) -> Callable[[Counts], Expected]:
+    def of(counts: Counts) -> Expected:
+        n = counts["active"]
+        return Expected(1000 * counts[name] / n if n else None, counts[name], n, n)
+
+    return of
+
+
+def net_promoter_score(counts: Counts) -> Expected:
+    """100 (p - d) / n, give or take 1.96 standard errors of a mean of +1, 0 and -1."""
+    p, d = counts["nps_promoters"], counts["nps_detractors"]
+    n = p + d + counts["nps_passives"]
+    if not n:
+        return Expected(None, 0, 0, 0)
+    value = 100 * (p - d) / n
+    error = 100 * math.sqrt(p + d - (p - d) ** 2 / n) / n
+    return Expected(value, p - d, n, n, value - 1.96 * error, value + 1.96 * error)
+
+
 METRICS: dict[str, _Metric] = {
     "page_views": _Metric(_count_of("page_views")),
     "visitors": _Metric(_count_of("visitors")),
-    "sessions_started": _Metric(_count_of("sessions_started"), by_channel=True),
-    "sessions_closed": _Metric(_count_of("sessions_closed"), by_channel=True),
-    "sessions_converted": _Metric(_count_of("sessions_converted"), by_channel=True),
+    "sessions_started": _Metric(_count_of("sessions_started"), by="channel"),
+    "sessions_closed": _Metric(_count_of("sessions_closed"), by="channel"),
+    "sessions_converted": _Metric(_count_of("sessions_converted"), by="channel"),
     "session_conversion_ratio": _Metric(
-        _proportion("sessions_converted", "sessions_closed"), by_channel=True
+        _proportion("sessions_converted", "sessions_closed"), by="channel"
     ),
     "visitor_conversion_ratio": _Metric(_proportion("visitors_who_bought", "visitors")),
-    "bounce_ratio": _Metric(_proportion("bounces", "sessions_closed"), by_channel=True),
+    "bounce_ratio": _Metric(_proportion("bounces", "sessions_closed"), by="channel"),
     "session_duration_seconds": _Metric(
-        _ratio("session_ms", "sessions_closed", unit=1000), by_channel=True
+        _ratio("session_ms", "sessions_closed", unit=1000), by="channel"
     ),
-    "session_duration_seconds_p50": _Metric(_quantile("session_ms_p50"), by_channel=True),
-    "session_duration_seconds_p90": _Metric(_quantile("session_ms_p90"), by_channel=True),
-    "session_duration_seconds_p99": _Metric(_quantile("session_ms_p99"), by_channel=True),
+    "session_duration_seconds_p50": _Metric(
+        _quantile("session_ms_p50", "sessions_closed"), by="channel"
+    ),
+    "session_duration_seconds_p90": _Metric(
+        _quantile("session_ms_p90", "sessions_closed"), by="channel"
+    ),
+    "session_duration_seconds_p99": _Metric(
+        _quantile("session_ms_p99", "sessions_closed"), by="channel"
+    ),
     "orders": _Metric(_count_of("orders")),
     "buyers": _Metric(_count_of("buyers")),
     "new_buyers": _Metric(_count_of("new_buyers"), wide=True),
@@ -203,158 +231,35 @@ METRICS: dict[str, _Metric] = {
     "retention_ratio": _Metric(_proportion("retained", "base"), wide=True, base=True),
     "churn_ratio": _Metric(_proportion("churned", "base"), wide=True, base=True),
     "cancellations": _Metric(_count_of("cancellations")),
+    "social_interactions": _Metric(_count_of("social_interactions"), by="network"),
+    "social_withdrawn": _Metric(_count_of("social_withdrawn"), by="network"),
+    "social_customers": _Metric(_count_of("social_customers")),
+    "social_per_1000_active": _Metric(_per_1000_active("social_interactions")),
+    "sentiment_mean": _Metric(_ratio("sentiment", "sentiments", unit=MICROS)),
+    "engagement_ratio": _Metric(_ratio("shown", "impressions")),
+    "csat_responses": _Metric(_count_of("csat_responses"), by="support"),
+    "csat_satisfied": _Metric(_count_of("csat_satisfied"), by="support"),
+    "csat_ratio": _Metric(_proportion("csat_satisfied", "csat_responses"), by="support"),
+    "nps_promoters": _Metric(_count_of("nps_promoters")),
+    "nps_passives": _Metric(_count_of("nps_passives")),
+    "nps_detractors": _Metric(_count_of("nps_detractors")),
+    "nps": _Metric(net_promoter_score),
+    "tickets_opened": _Metric(_count_of("tickets_opened"), by="support"),
+    "tickets_resolved": _Metric(_count_of("tickets_resolved"), by="support"),
+    "tickets_reopened": _Metric(_count_of("tickets_reopened"), by="support"),
+    "ticket_backlog": _Metric(_count_of("backlog")),
+    "tickets_per_1000_active": _Metric(_per_1000_active("tickets_opened")),
+    "first_reply_seconds": _Metric(_ratio("first_reply_ms", "first_reply_n", unit=1000)),
+    "first_reply_seconds_p50": _Metric(_quantile("first_reply_ms_p50", "first_reply_n")),
+    "first_reply_seconds_p90": _Metric(_quantile("first_reply_ms_p90", "first_reply_n")),
+    "resolution_seconds": _Metric(_ratio("resolution_ms", "resolution_n", unit=1000)),
+    "resolution_seconds_p50": _Metric(_quantile("resolution_ms_p50", "resolution_n")),
+    "resolution_seconds_p90": _Metric(_quantile("resolution_ms_p90", "resolution_n")),
+    "journey_customers": _Metric(_count_of("stage"), by="stage"),
+    "journey_moves": _Metric(_count_of("moves"), by="moves"),
+    "journey_stage_seconds_p50": _Metric(_quantile("dwell_p50", "moves"), by="stage"),
+    "clv_historic_mean": _Metric(_ratio("net_ever", "buyers_ever", unit=MICROS)),
 }
-
-SCHEMA = """
-CREATE TABLE ticks (t BIGINT, w BIGINT);
-CREATE TABLE events (customer VARCHAR, seq BIGINT, type VARCHAR, moment BIGINT, place BIGINT,
-                     micros BIGINT, persona VARCHAR, region VARCHAR);
-CREATE TABLE activities (customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT,
-                         persona VARCHAR, region VARCHAR);
-CREATE TABLE cells (customer VARCHAR, seq BIGINT, place BIGINT, persona VARCHAR, region VARCHAR);
-CREATE TABLE started (customer VARCHAR, moment BIGINT, previous BIGINT,
-                      persona VARCHAR, region VARCHAR, channel VARCHAR);
-CREATE TABLE closed (customer VARCHAR, moment BIGINT, length BIGINT, views BIGINT, converted BOOLEAN,
-                     persona VARCHAR, region VARCHAR, channel VARCHAR);
-"""
-
-PREPARE = """
-CREATE TABLE cell_at AS  -- each customer's cell as the tick at t knows it
-  SELECT t, customer, arg_max(persona, seq) AS persona, arg_max(region, seq) AS region
-  FROM (SELECT DISTINCT t FROM ticks) JOIN cells ON place < t GROUP BY t, customer;
-CREATE TABLE first_order AS  -- by event time, ties by fold order
-  SELECT t, customer, min(moment) AS moment, arg_min(seq, (moment, seq)) AS seq
-  FROM (SELECT DISTINCT t FROM ticks) JOIN events ON place < t AND type = 'order_placed'
-  GROUP BY t, customer;
-CREATE TABLE first_activity AS
-  SELECT t, customer, min(moment) AS moment
-  FROM (SELECT DISTINCT t FROM ticks) JOIN activities ON place < t GROUP BY t, customer;
-CREATE TABLE now AS  -- what each customer did in the window, by any event however late
-  SELECT t, w, customer, bool_or(type = 'page_viewed') AS visited,
-         bool_or(type = 'order_placed') AS bought
-  FROM ticks JOIN events ON moment >= t - w AND moment < t AND place < t GROUP BY t, w, customer;
-CREATE TABLE active AS  -- the activities of the window, and of the one before
-  SELECT t, w, customer, seq, activities.moment, persona, region, activities.moment >= t - w AS this
-  FROM ticks JOIN activities ON moment >= t - 2 * w AND moment < t AND place < t;
-CREATE TABLE touched AS
-  SELECT t, w, customer, bool_or(this) AS this, bool_or(NOT this) AS previous,
-         arg_max(persona, seq) FILTER (NOT this) AS persona,
-         arg_max(region, seq) FILTER (NOT this) AS region
-  FROM active GROUP BY t, w, customer;
-"""
-
-# Each entry: rows with (t, w, persona, region[, channel], ...), and the counts over them.
-QUERIES: tuple[tuple[str, dict[str, str], bool], ...] = (
-    (
-        (
-            "SELECT t, w, e.type, e.micros, e.persona, e.region, e.seq <> f.seq AS repeated"
-            " FROM ticks JOIN events e ON e.moment >= t - w AND e.moment < t AND e.place < t"
-            " LEFT JOIN first_order f USING (t, customer)"
-        ),
-        {
-            "page_views": "count(*) FILTER (type = 'page_viewed')",
-            "orders": "count(*) FILTER (type = 'order_placed')",
-            "repeat_orders": "count(*) FILTER (type = 'order_placed' AND repeated)",
-            "revenue": "sum(micros) FILTER (type = 'order_placed')",
-            "refunded": "sum(micros) FILTER (type = 'order_refunded')",
-            "cancellations": "count(*) FILTER (type = 'subscription_cancelled')",
-        },
-        False,
-    ),
-    (
-        "SELECT * FROM ticks JOIN started ON moment >= t - w AND moment < t",
-        {
-            "sessions_started": "count(*)",
-            "intervals": "count(previous)",
-            "interval_ms": "sum(moment - previous)",
-        },
-        True,
-    ),
-    (
-        "SELECT * FROM ticks JOIN closed ON moment >= t - w AND moment < t",
-        {
-            "sessions_closed": "count(*)",
-            "sessions_converted": "count(*) FILTER (converted)",
-            "bounces": "count(*) FILTER (views = 1)",
-            "session_ms": "sum(length)",
-            # Nearest rank: the ceil(q * n)-th smallest, in integers.
-            "session_ms_p50": "list_sort(list(length))[(count(*) * 50 + 99) // 100]",
-            "session_ms_p90": "list_sort(list(length))[(count(*) * 90 + 99) // 100]",
-            "session_ms_p99": "list_sort(list(length))[(count(*) * 99 + 99) // 100]",
-        },
-        True,
-    ),
-    (
-        (
-            "SELECT t, w, visited, bought, persona, region, first_order.moment AS first"
-            " FROM now JOIN cell_at USING (t, customer) LEFT JOIN first_order USING (t, customer)"
-        ),
-        {
-            "visitors": "count(*) FILTER (visited)",
-            "buyers": "count(*) FILTER (bought)",
-            "visitors_who_bought": "count(*) FILTER (visited AND bought)",
-            "new_buyers": "count(*) FILTER (bought AND first >= t - w)",
-        },
-        False,
-    ),
-    (
-        (
-            "SELECT t, w, this, previous, cell_at.persona, cell_at.region, first_activity.moment AS first"
-            " FROM touched JOIN cell_at USING (t, customer) JOIN first_activity USING (t, customer)"
-        ),
-        {
-            "active": "count(*) FILTER (this)",
-            "new": "count(*) FILTER (this AND first >= t - w)",
-            "reactivated": "count(*) FILTER (this AND NOT previous AND first < t - 2 * w)",
-        },
-        False,
-    ),
-    (
-        "SELECT * FROM touched WHERE previous",
-        {
-            "base": "count(*)",
-            "retained": "count(*) FILTER (this)",
-            "churned": "count(*) FILTER (NOT this)",
-        },
-        False,
-    ),
-    (
-        (
-            "SELECT t, w, customer, moment // 86400000 AS day, arg_max(persona, seq) AS persona,"
-            " arg_max(region, seq) AS region FROM active WHERE this GROUP BY t, w, customer, day"
-        ),
-        {"active_days": "count(*)"},
-        False,
-    ),
-)
-
-
-def _count(facts: Facts, ticks: Sequence[tuple[int, int]]) -> dict[Spot, dict[str, int]]:
-    counted: dict[Spot, dict[str, int]] = {}
-    with duckdb.connect(":memory:", config={"threads": 1}) as database:
-        database.execute(SCHEMA)
-        _load(database, "ticks", list(ticks))
-        for table in ("events", "activities", "cells", "started", "closed"):
-            _load(database, table, getattr(facts, table))
-        database.execute(PREPARE)
-        for rows, counts, by_channel in QUERIES:
-            dimensions = ("", "persona", "region", *(("channel",) if by_channel else ()))
-            chosen = ", ".join(f"{formula} AS {name}" for name, formula in counts.items())
-            parts = [
-                f"SELECT t, w, '{dimension}', {dimension or repr('')}, {chosen} FROM facts"
-                f" GROUP BY t, w{', ' + dimension if dimension else ''}"
-                for dimension in dimensions
-            ]
-            query = f"WITH facts AS MATERIALIZED ({rows}) {' UNION ALL '.join(parts)}"
-            for t, w, dimension, label, *found in database.execute(query).fetchall():
-                spot = counted.setdefault((t, w, dimension, label), {})
-                spot.update(zip(counts, (int(one or 0) for one in found), strict=True))
-        observed = database.execute(
-            "SELECT t, min(moment) FROM (SELECT DISTINCT t FROM ticks) JOIN events ON place < t GROUP BY t"
-        )
-        for t, earliest in observed.fetchall():
-            counted[t, 0, "", ""] = {"observed_from": earliest}
-    return counted
 
 
 def _observed_from(
@@ -365,23 +270,3 @@ def _observed_from(
         for (t, w, _, _), counts in counted.items()
         if w == 0
     }
-
-
-def _load(
-    database: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[object, ...]]
-) -> None:
-    """Insert in big statements: row-wise `executemany` takes milliseconds a row."""
-    for start in range(0, len(rows), 500):
-        values = ", ".join(
-            "(" + ", ".join(_literal(cell) for cell in row) + ")"
-            for row in rows[start : start + 500]
-        )
-        database.execute(f"INSERT INTO {table} VALUES {values}")
-
-
-def _literal(cell: object) -> str:
-    if cell is None:
-        return "NULL"
-    if isinstance(cell, str):
-        return "'" + cell.replace("'", "''") + "'"
-    return str(cell)

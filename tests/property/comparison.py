@@ -33,7 +33,7 @@ _instant_of = cache(milliseconds)
 
 def key_of(result: Result) -> Key:
     labels = result.segment or result.dimensions
-    dimension, label = next(iter(labels.items())) if labels else ("", "")
+    dimension, label = "+".join(labels), "+".join(labels.values())
     at = _instant_of(result.at)
     return (result.metric, at, milliseconds_of(result.window), dimension, label)
 

@@ -21,7 +21,15 @@ from streams.partition import Partition, TickSums
 from streams.segments import Segments, Values
 from streams.windows import Window, WindowSet
 from tests.oracle.customers import OracleConfig
-from tests.oracle.lives import CHANNELS, EPOCH_MS, PERSONAS, REGIONS, Shape
+from tests.oracle.lives import (
+    CHANNELS,
+    EPOCH_MS,
+    NETWORKS,
+    PERSONAS,
+    REGIONS,
+    SUPPORT_CHANNELS,
+    Shape,
+)
 from tests.oracle.rules import Arrival
 from tests.property.comparison import text_of
 
@@ -74,6 +82,8 @@ def oracle_config_of(shape: Shape) -> OracleConfig:
         personas=PERSONAS,
         regions=REGIONS,
         channels=CHANNELS,
+        networks=NETWORKS,
+        support_channels=SUPPORT_CHANNELS,
         rates=RATES,
     )
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from streams.metrics import BY_NAME
 from tests.oracle.generate import SHAPES, arrivals, batches, history
 from tests.oracle.lives import Shape
-from tests.oracle.metrics import METRICS, compute
+from tests.oracle.metrics import compute
 from tests.oracle.rules import Arrival, Rules
 from tests.property.comparison import differences
 from tests.property.engine_runs import config_of, instants, oracle_config_of, results_at, run
@@ -29,7 +30,7 @@ def disagreements(shape: Shape, cut: Sequence[Sequence[Arrival]], seed: int) -> 
     judged = rules.run(one for batch in cut for one in batch)
     expected = compute(judged, oracle_config_of(shape), [(t, w) for t, w, _ in wanted])
     results = results_at(config_of(shape), [engine], wanted)
-    return differences(results, expected, metrics=METRICS)
+    return differences(results, expected, metrics=BY_NAME)
 
 
 @shapes

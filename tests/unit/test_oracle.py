@@ -166,7 +166,7 @@ def test_days_are_counted_even_where_the_window_cuts_them() -> None:
 
 
 def test_a_move_takes_effect_at_the_next_activity() -> None:
-    tell = event("social_interacted", MINUTE, persona="b")
+    tell = event("social_interacted", MINUTE, persona="b", network="fedi", action="like")
     events = on_time(view(0, persona="a"), tell, view(DAY_MS), order(DAY_MS + 1, persona="b"))
     before = Window(events, DAY_MS, DAY_MS)
     assert before("visitors", "persona", "a") == 1
