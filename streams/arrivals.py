@@ -19,6 +19,8 @@ customer, hash of the event id, cell of the attributes it carries."""
 
 CUSTOMER = 5
 """The place of the customer in an arrival."""
+DIGEST = 6
+"""The place of the hash of the event id."""
 NO_ATTRIBUTES = -1
 """The event carries neither persona nor region."""
 SOME_ATTRIBUTES = -2

@@ -8,6 +8,7 @@ that has not happened.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from streams.last_seen import NEVER
@@ -28,7 +29,6 @@ FIELDS = (
     "region_at",
     "attributes_at",
     "touched",
-    "recent",
     "first_activity",
     "last_activity",
     "last_visit",
@@ -53,7 +53,6 @@ HOT = (
     "last_activity",
     "last_order",
     "last_visit",
-    "recent",
     "session_id",
     "session_last",
     "session_pages",
@@ -73,10 +72,12 @@ class _Hot:
 class Customer(_Hot):
     """One customer; see `FIELDS` for what a row of a snapshot holds."""
 
-    __slots__ = tuple(name for name in FIELDS if name not in HOT)
+    __slots__ = ("slot", *(name for name in FIELDS if name not in HOT))
 
-    def __init__(self, identity: str, *, persona: int, region: int, cell: int) -> None:
+    def __init__(self, identity: str, *, slot: int, persona: int, region: int, cell: int) -> None:
         """A customer of whom nothing is known but the name."""
+        self.slot = slot
+        """Where `streams.recent_ids` keeps the hashes of the last event ids; no part of a row."""
         self.id = identity
         self.cell = cell
         """The cell in which the customer counts now."""
@@ -90,13 +91,6 @@ class Customer(_Hot):
         """When an event last carried both attributes, unchanged."""
         self.touched = NEVER
         """Newest event time of any folded event."""
-        self.recent = b""
-        """Hashes of the last folded event ids, 8 bytes each, oldest first.
-
-        One string of 128 bytes: a dict of the same is seven times as large and as slow when the
-        customers don't fit the cache. A match across two hashes is as improbable as one of two
-        hashes.
-        """
         self.first_activity = NEVER
         self.last_activity = NEVER
         self.last_visit = NEVER
@@ -114,17 +108,17 @@ class Customer(_Hot):
         """Whether the wheel holds a timer for the open or the last session."""
         self.returns: Return | None = None
 
-    def row(self) -> list[object]:
-        """The customer as a row of a snapshot, in the order of `FIELDS`."""
-        return [getattr(self, name) for name in FIELDS]
-
     @classmethod
-    def from_row(cls, row: list[object]) -> Customer:
-        """The inverse of `row`."""
+    def restored(
+        cls, identity: str, values: Mapping[str, object], *, slot: int, is_armed: bool
+    ) -> Customer:
+        """The customer of a row: ``values`` has the rest of `FIELDS`, as msgpack gave it back."""
         customer = cls.__new__(cls)
-        for name, value in zip(FIELDS, row, strict=True):
+        customer.slot, customer.id, customer.is_armed = slot, identity, is_armed
+        for name, value in values.items():
             setattr(customer, name, value)
-        customer.returns = _nested(customer.returns)
+        if customer.returns is not None:
+            customer.returns = _nested(customer.returns)
         return customer
 
 

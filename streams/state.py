@@ -12,8 +12,9 @@ Rules that hold everywhere in this file:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter, itemgetter
+
+import numpy as np
 
 from schemas.events import (
     SOURCE_OF,
@@ -29,16 +30,15 @@ from streams.config import CoreConfig
 from streams.customers import NO_SESSION, Customer, Return
 from streams.last_seen import NEVER
 from streams.open_pane import BOUNCED, CONVERTED
+from streams.recent_ids import RecentIds
+from streams.rows import NOT_DUE, dues_of, pack, unpack
 from streams.sums import Additive, Mark
 from streams.timeline import Report, Timeline
 from streams.timers import Wheel
 from streams.windows import DAY_MS
 
-REMEMBERED_IDS = 16
-REMEMBERED_BYTES = REMEMBERED_IDS * 8
-SILENCE_MS = DAY_MS
-"""A customer's remembered event ids are dropped after this much silence."""
 LONGEST_SESSION_MS = DAY_MS
+_slot_of = attrgetter("slot")
 
 
 class State:
@@ -51,6 +51,16 @@ class State:
         segments, windows = config.segments, config.windows
         self.config = config
         self.customers: dict[str, Customer] = {}
+        self.packed: dict[str, bytes] = {}
+        """Rows of those whom nothing has touched since they were restored; none of them is among
+        `customers`.
+        """
+        self.is_tracked = False
+        self.touched: list[Customer] = []
+        """While `is_tracked`: whoever may have changed since the list was last cleared, with
+        repetitions.
+        """
+        self.recent_ids = RecentIds()
         self.timeline = Timeline(
             config, fire=self._fire_timers, next_due_ms=self._next_due_ms, on_report=on_report
         )
@@ -88,7 +98,6 @@ class State:
         """
         # Everything the loop touches is bound to a local name: a quarter of its time otherwise goes
         # into look-ups.
-        customers, get = self.customers, self.customers.get
         timeline, pane = self.timeline, self._pane
         counted = pane.counted.append
         active_cells, active_from = pane.active_cells.append, pane.active_from.append
@@ -97,28 +106,31 @@ class State:
         gap, shortest, cells = self._gap, self._sizes[0], self._cells
         views_are_activity = self._views_are_activity
         pane_start, pane_end = timeline.pane_start, timeline.pane_end
-        duplicates: list[Arrival] = []
         # All look-ups first: in a loop as tight as this they overlap, and the customers are in the
         # cache when their events come.
-        found = list(map(get, map(itemgetter(CUSTOMER), arrivals)))
-        for arrival, known in zip(arrivals, found, strict=True):
-            at, _, event, micros, _, identity, digest, cell = arrival
+        found = list(map(self.customers.get, map(itemgetter(CUSTOMER), arrivals)))
+        try:
+            slots = list(map(_slot_of, found))
+        except AttributeError:  # None: a search for it would cost more than this nearly never does.
+            self._meet(arrivals, found)
+            slots = list(map(_slot_of, found))
+        met: list[Customer] = found  # type: ignore[assignment]
+        duplicates: list[Arrival] = []
+        if again := self.recent_ids.duplicates(slots, arrivals, met):
+            duplicates = [arrivals[i] for i in again]
+            left_out = set(again)
+            kept = [i for i in range(len(arrivals)) if i not in left_out]
+            arrivals, met = [arrivals[i] for i in kept], [met[i] for i in kept]
+        if self.is_tracked:
+            self.touched += met
+        for arrival, customer in zip(arrivals, met, strict=True):
+            at, _, event, micros, _, _, _, cell = arrival
             if at >= pane_end:
                 if pane_start == NEVER:
                     timeline.start(at)
                 else:
                     timeline.advance(at)
                 pane_start, pane_end = timeline.pane_start, timeline.pane_end
-            customer = known or get(identity)
-            if customer is None:
-                customer = customers[identity] = self._new(identity, cell)
-            recent = customer.recent
-            if recent and at - customer.touched > SILENCE_MS:
-                recent = b""
-            if digest in recent:
-                duplicates.append(arrival)
-                continue
-            customer.recent = (recent + digest)[-REMEMBERED_BYTES:]
             customer.touched = at
             if cell == customer.target:
                 # Nearly always both attributes are there, known and unchanged.
@@ -248,18 +260,18 @@ class State:
         if timeline.observed_from_ms is None:
             timeline.start(at)
             timeline.advance(watermark_ms)
-        customer = self.customers.get(identity)
+        customer = self.find(identity)
         if customer is None:
-            customer = self.customers[identity] = self._new(identity, cell)
-        recent = customer.recent
-        if recent and watermark_ms - customer.touched > SILENCE_MS:
-            recent = b""
-        if digest in recent:
+            customer = self._new(identity, cell)
+        if not self.recent_ids.accept(
+            customer.slot, touched_ms=customer.touched, now_ms=watermark_ms, digest=digest
+        ):
             return False
+        if self.is_tracked:
+            self.touched.append(customer)
         timeline.observed_from_ms = min(
             timeline.observed_from_ms or at, at // self._base * self._base
         )
-        customer.recent = (recent + digest)[-REMEMBERED_BYTES:]
         customer.touched = max(customer.touched, at)
         if cell != NO_ATTRIBUTES:
             self._take_attributes(customer, event, at)
@@ -359,33 +371,72 @@ class State:
 
     # -- snapshot
 
-    def dump(self) -> dict[str, Any]:
-        """What `load` needs to go on from here: the customers' rows and the timeline. Timers follow
-        from the rows.
-        """
-        return {
-            "customers": [customer.row() for customer in self.customers.values()],
-            "timeline": self.timeline.dump(),
-        }
+    def row_of(self, identity: str) -> bytes | None:
+        """The row of a customer as it is now; None for somebody who isn't there."""
+        customer = self.customers.get(identity)
+        if customer is None:
+            return self.packed.get(identity)
+        due = NOT_DUE if customer.session_start == NO_SESSION else self._session_due(customer)
+        return pack(customer, self.recent_ids.ids(customer.slot), due)
 
-    def load(self, dumped: dict[str, Any]) -> None:
-        """Go on from `dump`, at a fresh state of the same configuration."""
-        self.timeline.load(dumped["timeline"])
-        for row in dumped["customers"]:
-            customer = Customer.from_row(row)
-            self.customers[customer.id] = customer
-            customer.is_armed = customer.session_start != NO_SESSION
-            if customer.is_armed:
-                self._wheel.arm(self._session_due(customer) // self._base, customer)
+    def load(self, rows: dict[str, bytes]) -> None:
+        """Take the customers of these rows into a fresh state. Their timers are armed; nothing else
+        of a row is read before the customer is touched.
+        """
+        self.packed = rows
+        dues = dues_of(rows.values())
+        names = list(rows)
+        for place in np.flatnonzero(dues != NOT_DUE).tolist():
+            self._wheel.arm(int(dues[place]) // self._base, names[place])
 
     # -- customers
+
+    def find(self, identity: str) -> Customer | None:
+        """A known customer, unpacked if need be."""
+        customer = self.customers.get(identity)
+        if customer is None and (row := self.packed.pop(identity, None)) is not None:
+            customer, ids = unpack(identity, row, slot=self.recent_ids.take_slot())
+            self.recent_ids.restore(customer.slot, ids, customer.touched)
+            self.customers[identity] = customer
+        return customer
+
+    def _meet(self, arrivals: Sequence[Arrival], found: list[Customer | None]) -> None:
+        """Put those who were not ``found`` there, each from the first event on."""
+        for i, known in enumerate(found):
+            if known is None:
+                *_, identity, _, cell = arrivals[i]
+                found[i] = self.find(identity) or self._new(identity, cell)
 
     def _new(self, identity: str, cell: int) -> Customer:
         """A customer whose first event carries the attributes of ``cell``, as far as it is one."""
         if cell < 0:
             cell = self._nowhere
         persona, region = divmod(cell, self._region_count)
-        return Customer(identity, persona=persona, region=region, cell=cell)
+        slot = self.recent_ids.take_slot()
+        customer = Customer(identity, slot=slot, persona=persona, region=region, cell=cell)
+        self.customers[identity] = customer
+        return customer
+
+    def forget(self, identity: str, at_ms: int) -> None:
+        """Delete all that is known of a customer; everything older than ``at_ms`` was folded.
+
+        What was counted stays counted, as if they had been somebody who never comes back: marks
+        grow old where they stand, and nothing is taken out twice. Whoever comes back under this
+        name is new. An open session closes here: nobody is left to go on with it.
+        """
+        if at_ms >= self.timeline.pane_end:
+            self.timeline.advance(at_ms)
+        customer = self.find(identity)
+        if customer is None:
+            return
+        del self.customers[identity]
+        if customer.session_start != NO_SESSION:
+            self._close_session(customer)
+        if customer.is_armed:
+            self._wheel.remove(customer)
+        self.recent_ids.release(customer.slot)
+        if self.is_tracked:
+            self.touched.append(customer)
 
     def _take_attributes(self, customer: Customer, event: Event, at: int) -> None:
         """The newest value of each attribute by event time decides the cell the customer will
@@ -490,7 +541,14 @@ class State:
 
     def _fire_timers(self, end: int) -> None:
         """Sessions that fell silent before ``end`` close; those that went on are armed again."""
-        for customer in self._wheel.take(end // self._base - 1):
+        taken = (
+            self.find(one) if one.__class__ is str else one
+            for one in self._wheel.take(end // self._base - 1)
+        )
+        due_now = [customer for customer in taken if customer is not None]
+        if self.is_tracked:
+            self.touched += due_now
+        for customer in due_now:
             customer.is_armed = False
             if customer.session_start == NO_SESSION:
                 continue
