@@ -40,8 +40,9 @@ _TICK_S = 0.2
 _COMMIT_EVERY_S = 5.0
 _TAKEOVER_S = 120.0
 STATE_IS_DURABLE = False
-"""While it isn't, a partition that changes hands reports all of its past again. Then the revision of every
-boundary must be known, so the results are read from their beginning and not from the committed place."""
+_FORMAT = 2
+"""Of the text beside the committed offset. Before 2 the partitions' states were not durable: then one that
+changes hands reports all of its past again, so every revision has to be known."""
 
 
 class RollUpAgent:
@@ -74,10 +75,10 @@ class RollUpAgent:
             core = RollUp(self._config, self._partitions, timeout_ms=self._timeout_ms)
             async with asyncio.timeout(_TAKEOVER_S):
                 offset, results = _parse(await consumer.committed_text(self._partials))
-                start = results if STATE_IS_DURABLE else {}
-                self._position = RollUpPosition(await self._read_results(core, start))
+                position = RollUpPosition({})
+                await self._read_results(core, position, results if STATE_IS_DURABLE else {})
                 first = await consumer.earliest_offsets(self._partials)
-            self._core, self._consumer = core, consumer
+            self._core, self._consumer, self._position = core, consumer, position
             self._committed = None
             self.next_offset = max([offset, *first.values()])
 
@@ -85,10 +86,13 @@ class RollUpAgent:
         """Leave the seat: another worker has it."""
         self._core = self._consumer = self._position = None
 
-    async def _read_results(self, core: RollUp, start: dict[int, int]) -> dict[int, int]:
-        """Read the results topic from ``start`` to its end; the end by partition.
+    async def _read_results(
+        self, core: RollUp, position: RollUpPosition, start: dict[int, int]
+    ) -> None:
+        """Read the results topic from ``start`` to its end, and tell ``position`` what stands where.
 
-        The end is the high water of a fetch: the embedded broker's end offsets are wrong.
+        What this seat doesn't publish itself, the next one needs from the same place. The end is the
+        high water of a fetch: the embedded broker's end offsets are wrong.
         """
         reader = aiokafka.AIOKafkaConsumer(
             **self._client, enable_auto_commit=False, auto_offset_reset="earliest"
@@ -110,14 +114,16 @@ class RollUpAgent:
                 for records in (await reader.getmany(timeout_ms=_POLL_MS)).values():
                     for record in records:
                         if record.value is not None:
-                            core.note_published(self._decode_result(record.value))
+                            result = self._decode_result(record.value)
+                            core.note_published(result)
+                            position.found(result, record.partition, record.offset)
                 for tp in inputs:
                     high_water, at = reader.highwater(tp), await reader.position(tp)
                     if high_water is not None and at >= high_water:
                         ends[tp.partition] = at
         finally:
             await stop(reader)
-        return ends
+        position.next_results = ends
 
     async def receive(self, batch: Batch) -> None:
         """Add the partials of ``batch`` and publish what is due. Raises PublishFailed."""
@@ -162,7 +168,7 @@ class RollUpAgent:
         needed = self._position.needed(self.next_offset)
         if needed == self._committed:
             return
-        text = msgspec.json.encode({"results": needed[1]}).decode()
+        text = msgspec.json.encode(_Text(format=_FORMAT, results=needed[1])).decode()
         if await self._consumer.commit_offsets({self._partials: (needed[0], text)}):
             self._committed = needed
 
@@ -184,12 +190,19 @@ class RollUpAgent:
                 fail(error)
 
 
+class _Text(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands beside the committed offset: where to begin in each partition of the results."""
+
+    format: int = 1
+    results: dict[int, int]
+
+
 def _parse(committed: tuple[int, str] | None) -> tuple[int, dict[int, int]]:
-    """The committed offset of the partials, and where to begin in the results; zero without one."""
+    """The committed offset of the partials, and where to begin in the results: at the start without."""
     if committed is None:
         return 0, {}
     try:
-        text = msgspec.json.decode(committed[1], type=dict[str, dict[int, int]])
-        return committed[0], text["results"]
-    except (msgspec.DecodeError, KeyError):
-        return 0, {}
+        text = msgspec.json.decode(committed[1], type=_Text)
+    except msgspec.DecodeError:
+        return committed[0], {}
+    return committed[0], text.results if text.format == _FORMAT else {}

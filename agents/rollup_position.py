@@ -22,18 +22,14 @@ class _Word(NamedTuple):
     end_ms: int
 
 
-class _Tick(NamedTuple):
-    end_ms: int
-    starts: Mapping[int, int]
-
-
 class RollUpPosition:
     """Tracks what is still needed. `next_results` is the end of the results topic by partition."""
 
     def __init__(self, next_results: dict[int, int]) -> None:
         self.next_results = next_results
         self._words: dict[tuple[int, Window], deque[_Word]] = defaultdict(deque)
-        self._ticks: dict[Window, deque[_Tick]] = defaultdict(deque)
+        self._ticks: dict[Window, dict[int, dict[int, int]]] = defaultdict(dict)
+        """By window and boundary: from which offset on its results lie in each partition."""
         self._whole_to: dict[Window, int] = {}
 
     def read(self, offset: int, partial: Partial) -> None:
@@ -41,18 +37,27 @@ class RollUpPosition:
         window = (partial.window, partial.hop)
         self._words[partial.partition, window].append(_Word(offset, partial.end_ms))
 
+    def found(self, result: PublishedResult, partition: int, offset: int) -> None:
+        """A result stands here in the results topic: it was published before our takeover."""
+        self._publish((result.window, result.hop), result.end_ms, result.missing_partitions)
+        starts = self._ticks[result.window, result.hop].setdefault(result.end_ms, {})
+        starts[partition] = min(starts.get(partition, offset), offset)
+        self.next_results[partition] = max(self.next_results.get(partition, 0), offset + 1)
+
     def published(self, results: list[PublishedResult], last: Mapping[int, int]) -> None:
         """Results were acknowledged; ``last`` is the last offset in each partition written to."""
         before = dict(self.next_results)
         for window, hop, end_ms, missing in {
             (r.window, r.hop, r.end_ms, r.missing_partitions) for r in results
         }:
-            self._ticks[window, hop].append(_Tick(end_ms, before))
-            if not missing:
-                known = self._whole_to.get((window, hop), 0)
-                self._whole_to[window, hop] = max(known, end_ms)
+            self._publish((window, hop), end_ms, missing)
+            self._ticks[window, hop].setdefault(end_ms, before)
         for partition, offset in last.items():
             self.next_results[partition] = max(self.next_results.get(partition, 0), offset + 1)
+
+    def _publish(self, window: Window, end_ms: int, missing: int) -> None:
+        if not missing:
+            self._whole_to[window] = max(self._whole_to.get(window, 0), end_ms)
 
     def needed(self, next_partial: int) -> tuple[int, dict[int, int]]:
         """The offsets from which partials and results have to be read again."""
@@ -68,8 +73,9 @@ class RollUpPosition:
                 oldest[window] = min(oldest.get(window, words[0].end_ms), words[0].end_ms)
         results = dict(self.next_results)
         for window, ticks in self._ticks.items():
-            while len(ticks) > 1 and ticks[0].end_ms < oldest.get(window, 0):
-                ticks.popleft()
-            for partition, offset in ticks[0].starts.items():
-                results[partition] = min(results.get(partition, offset), offset)
+            for end_ms in [end_ms for end_ms in ticks if end_ms < oldest.get(window, 0)]:
+                del ticks[end_ms]
+            for starts in ticks.values():
+                for partition, offset in starts.items():
+                    results[partition] = min(results.get(partition, offset), offset)
         return partials, results

@@ -78,3 +78,36 @@ def test_a_result_with_missing_partitions_lets_go_of_nothing() -> None:
     position.read(2, partial(0, 30_000))
     position.published([result(20_000, missing=1)], {0: 0})
     assert position.needed(3)[0] == 0
+
+
+def test_what_was_found_at_a_takeover_is_needed_again_at_the_next() -> None:
+    position = RollUpPosition({})
+    position.found(result(10_000), 0, 3)
+    position.found(result(20_000), 0, 4)
+    position.found(result(20_000), 0, 5)
+    # Nothing of it was published here, and the partials of 20 s will be read again.
+    position.read(7, partial(0, 20_000))
+    assert position.needed(8) == (7, {0: 4})
+
+
+def test_what_was_found_lies_where_it_was_found_in_each_partition() -> None:
+    position = RollUpPosition({})
+    position.found(result(20_000), 1, 9)
+    position.found(result(20_000), 0, 5)
+    position.read(0, partial(0, 20_000))
+    assert position.needed(1) == (0, {0: 5, 1: 9})
+
+
+def test_before_any_partial_everything_that_was_found_stays_needed() -> None:
+    position = RollUpPosition({})
+    position.found(result(10_000), 0, 3)
+    position.found(result(20_000), 0, 4)
+    assert position.needed(0) == (0, {0: 3})
+
+
+def test_a_correction_keeps_the_place_of_the_first_revision() -> None:
+    position = RollUpPosition({0: 0})
+    position.read(0, partial(0, 10_000))
+    position.published([result(10_000)], {0: 0})
+    position.published([result(10_000)], {0: 1})
+    assert position.needed(1) == (0, {0: 0})
