@@ -13,6 +13,7 @@ slot.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,12 +68,17 @@ class LastSeen:
 
     def slots_of(self, moments_ms: Integers, *, youngest: int = 0) -> Integers:
         """`slot_of` for many moments, among the tiers from ``youngest`` on."""
+        # Nearly all are young: they are placed first, and no older tier looks at them again.
         found = np.full(len(moments_ms), -1, np.int64)
-        for tier in range(len(self._hops) - 1, youngest - 1, -1):
-            inside = moments_ms >= self._horizons[tier]
-            found[inside] = (
-                self._offsets[tier] + moments_ms[inside] // self._hops[tier] % self._slots[tier]
+        left = np.arange(len(moments_ms))
+        for tier in range(youngest, len(self._hops)):
+            inside = moments_ms[left] >= self._horizons[tier]
+            here, left = left[inside], left[~inside]
+            found[here] = (
+                self._offsets[tier] + moments_ms[here] // self._hops[tier] % self._slots[tier]
             )
+            if not len(left):
+                break
         return found
 
     def change(self, mark: int, moment_ms: int, cell: int, by: int) -> None:
@@ -83,29 +89,34 @@ class LastSeen:
         if slot >= 0:
             self.counts[mark, slot, self._columns_of_cells[cell]] += by
 
-    def take_out(self, mark: int, moments_ms: Integers, cells: Integers) -> None:
-        """Remove one mark for each moment and cell."""
-        self._change_all(mark, moments_ms, cells, -1)
+    def take_out(self, marks: Sequence[int], moments_ms: Integers, cells: Integers) -> None:
+        """Remove, for each moment and cell, one of each of the marks."""
+        self._change_all(marks, moments_ms, cells, -1)
 
     def bring_in(self, mark: int, moments_ms: Integers, cells: Integers) -> None:
         """Add one mark for each moment and cell."""
-        self._change_all(mark, moments_ms, cells, 1)
+        self._change_all((mark,), moments_ms, cells, 1)
 
-    def _change_all(self, mark: int, moments_ms: Integers, cells: Integers, by: int) -> None:
+    def _change_all(
+        self, marks: Sequence[int], moments_ms: Integers, cells: Integers, by: int
+    ) -> None:
         if len(cells) <= FEW:
             for moment, cell in zip(moments_ms.tolist(), cells.tolist(), strict=True):
-                self.change(mark, moment, cell, by)
+                for mark in marks:
+                    self.change(mark, moment, cell, by)
             return
         slots = self.slots_of(moments_ms)
         known = slots >= 0
         if not known.any():
             return
-        places = slots[known, None] * self._columns + self._columns_of_cells[cells[known]]
-        flat = self.counts[mark].reshape(-1)
-        if len(places) < len(flat) // 16:
-            np.add.at(flat, places.reshape(-1), by)
-        else:
-            flat += by * np.bincount(places.reshape(-1), minlength=len(flat))
+        # Of a pane's thousands of marks most share slot and cell with others.
+        count = len(self._columns_of_cells)
+        together, sizes = np.unique(slots[known] * count + cells[known], return_counts=True)
+        slots, cells = np.divmod(together, count)
+        places = slots[:, None] * self._columns + self._columns_of_cells[cells]
+        sizes *= by
+        for mark in marks:
+            np.add.at(self.counts[mark].reshape(-1), places, sizes[:, None])
 
     def put_in(self, mark: int, moment_ms: int, by_column: Integers) -> None:
         """Add marks of one moment, already counted by column."""
@@ -178,18 +189,10 @@ class LastSeen:
                 end_ms = lower
         return found
 
-    def dump(self) -> dict[str, object]:
-        """What `load` needs to go on from here."""
-        used = np.flatnonzero(self.counts)
-        return {
-            "horizons": list(self._horizons),
-            "until": self._until,
-            "places": used.tolist(),
-            "counts": self.counts.reshape(-1)[used].tolist(),
-        }
+    def values(self) -> Any:
+        """What it takes beside `counts` to go on from here."""
+        return self._horizons, self._until
 
-    def load(self, dumped: dict[str, Any]) -> None:
-        """Go on from `dump`."""
-        self._horizons = list(dumped["horizons"])
-        self._until = dumped["until"]
-        self.counts.reshape(-1)[dumped["places"]] = dumped["counts"]
+    def take_values(self, values: Any) -> None:
+        """The inverse of `values`."""
+        self._horizons, self._until = values

@@ -6,8 +6,6 @@ costs the same however many windows, columns and levels there are.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from streams.panes import Pane
@@ -26,6 +24,8 @@ LOGS = (
     "both_to",
     "bought_cells",
     "bought_from",
+    "came_cells",
+    "came_from",
     "closed",
     "closed_ms",
     "counted",
@@ -34,7 +34,9 @@ LOGS = (
     "visited_cells",
     "visited_from",
 )
-"""What a pane holds; their lists are public, and the fold appends to them."""
+"""What a pane holds, each a list that is only appended to but for ``summed``; a checkpoint writes
+what is new of them. They are public, and the fold appends to them.
+"""
 
 
 class OpenPane:
@@ -70,6 +72,9 @@ class OpenPane:
         """
         self.closed_ms: list[int] = []
         """Its duration."""
+        self.came_cells: list[int] = []
+        """Of whom the last activity was a page view, and now is another: nearly everybody."""
+        self.came_from: list[int] = []
         self.active_cells: list[int] = []
         self.active_from: list[int] = []
         self.visited_cells: list[int] = []
@@ -114,18 +119,6 @@ class OpenPane:
         self.summed.clear()
         return Pane(counts, durations)
 
-    def dump(self) -> dict[str, Any]:
-        """All logs."""
-        return {name: _plain(getattr(self, name)) for name in LOGS}
-
-    def load(self, dumped: dict[str, Any]) -> None:
-        """Go on from `dump`, in an empty pane."""
-        for name in LOGS:
-            if name == "summed":
-                self.summed.update((place, amount) for place, amount in dumped[name])
-            else:
-                getattr(self, name).extend(dumped[name])
-
     def late_counts(self, additive: Additive, cell: int, amount: int) -> Pane:
         """A pane that holds one count of a late event."""
         counts = np.zeros((ADDITIVES, self._columns), np.int64)
@@ -164,7 +157,3 @@ class OpenPane:
         self.closed.clear()
         self.closed_ms.clear()
         return dict(zip(places.tolist(), counts.tolist(), strict=True))
-
-
-def _plain(log: list[int] | dict[int, int]) -> list[Any]:
-    return [list(pair) for pair in log.items()] if isinstance(log, dict) else list(log)

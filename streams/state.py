@@ -100,6 +100,7 @@ class State:
         # into look-ups.
         timeline, pane = self.timeline, self._pane
         counted = pane.counted.append
+        came_cells, came_from = pane.came_cells.append, pane.came_from.append
         active_cells, active_from = pane.active_cells.append, pane.active_from.append
         visited_cells, visited_from = pane.visited_cells.append, pane.visited_from.append
         bought_cells, bought_from = pane.bought_cells.append, pane.bought_from.append
@@ -149,25 +150,34 @@ class State:
                     if customer.target != customer.cell:
                         self._move(customer, at)
                     cell = customer.cell
-                    last = customer.last_activity
+                    last, visit = customer.last_activity, customer.last_visit
                     if last < pane_start:
-                        active_cells(cell)
-                        active_from(last)
+                        if visit == last:
+                            came_cells(cell)
+                            came_from(last)
+                        else:
+                            active_cells(cell)
+                            active_from(last)
+                            visited_cells(cell)
+                            visited_from(visit)
                         if last == NEVER:
                             customer.first_activity = at
                         elif at - last > shortest:
                             customer.returns = self._returned(at, last, customer.returns)
+                    elif visit < pane_start:
+                        visited_cells(cell)
+                        visited_from(visit)
                     customer.last_activity = at
                 else:
                     cell = customer.cell
-                visit = customer.last_visit
-                if visit < pane_start:
-                    visited_cells(cell)
-                    visited_from(visit)
-                    if customer.last_order > visit:
-                        pane.both_cells.append(cell)
-                        pane.both_from.append(visit)
-                        pane.both_to.append(customer.last_order)
+                    visit = customer.last_visit
+                    if visit < pane_start:
+                        visited_cells(cell)
+                        visited_from(visit)
+                if visit < pane_start and customer.last_order > visit:
+                    pane.both_cells.append(cell)
+                    pane.both_from.append(visit)
+                    pane.both_to.append(customer.last_order)
                 customer.last_visit = at
                 counted(cell)  # Additive.PAGE_VIEWS is 0
                 if start < 0:
@@ -542,7 +552,7 @@ class State:
     def _fire_timers(self, end: int) -> None:
         """Sessions that fell silent before ``end`` close; those that went on are armed again."""
         taken = (
-            self.find(one) if one.__class__ is str else one
+            self.find(one) if isinstance(one, str) else one
             for one in self._wheel.take(end // self._base - 1)
         )
         due_now = [customer for customer in taken if customer is not None]

@@ -27,6 +27,7 @@ from streams.sums import ADDITIVES, MARKS, ROWS, Additive, Cohort, Mark, row_of
 from streams.windows import DAY_MS
 
 _ACTIVE = slice(Mark.ACTIVE, Mark.ACTIVE + 1)
+_CAME = (Mark.ACTIVE, Mark.VISITED)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -82,13 +83,13 @@ class Timeline:
             windows, columns_of_cells=columns_of_cells, columns=self._customer_columns
         )
         shape = (ADDITIVES, self._columns)
-        self._levels: list[Level] = []
+        self.levels: list[Level] = []
         self._members: list[list[int]] = []
         """For each level, the indexes of its windows in the configuration."""
         for hop in windows.hops_ms:
             members = [i for i, w in enumerate(windows.windows) if w.hop_ms == hop]
             sizes = [windows.windows[i].size_ms for i in members]
-            self._levels.append(Level(hop, sizes, shape))
+            self.levels.append(Level(hop, sizes, shape))
             self._members.append(members)
         self.cohorts = [
             CohortMemory(
@@ -108,7 +109,7 @@ class Timeline:
         self.pane_start = self.observed_from_ms = at_ms // self._base * self._base
         self.pane_end = self.pane_start + self._base
         self.seen.advance(self.pane_start)
-        for level in self._levels:
+        for level in self.levels:
             level.boundary = self.pane_start // level.hop_ms
         for cohort in self.cohorts:
             cohort.start(self.pane_start // cohort.hop_ms)
@@ -137,7 +138,7 @@ class Timeline:
             self.pane.sum(additive, cell, amount)
             return
         change = self.pane.late_counts(additive, cell, amount)
-        for level in self._levels:
+        for level in self.levels:
             if level.correct(moment_ms, change):
                 return
 
@@ -145,7 +146,7 @@ class Timeline:
         """Marks moved in this pane, after it closed: its windows may report something new when it
         leaves them.
         """
-        for level in self._levels:
+        for level in self.levels:
             level.touch(moment_ms)
 
     def _close_pane(self) -> None:
@@ -153,9 +154,9 @@ class Timeline:
         self._fire(end)
         if not self.pane.is_empty:
             self._move_marks()
-            self._levels[0].gather(self.pane.take_counts())
+            self.levels[0].gather(self.pane.take_counts())
         self._set_time(end)
-        for number, level in enumerate(self._levels):
+        for number, level in enumerate(self.levels):
             if end % level.hop_ms:
                 break
             self._close_level(number)
@@ -163,7 +164,7 @@ class Timeline:
 
     def _skip_to(self, target: int) -> None:
         """Nothing happens in ``[pane_start, target)``."""
-        for number, level in enumerate(self._levels):
+        for number, level in enumerate(self.levels):
             boundary = target // level.hop_ms
             if boundary > level.boundary and level.open is not None:
                 # What finer panes brought belongs to the pane that is open here: it closes first.
@@ -174,10 +175,10 @@ class Timeline:
         self.seen.advance(target)
 
     def _close_level(self, number: int) -> None:
-        level, members = self._levels[number], self._members[number]
+        level, members = self.levels[number], self._members[number]
         closed = level.close()
-        if closed is not None and number + 1 < len(self._levels):
-            self._levels[number + 1].gather(closed)
+        if closed is not None and number + 1 < len(self.levels):
+            self.levels[number + 1].gather(closed)
         for member in members:
             self.cohorts[member].step(self.seen)
         if self._on_report is not None and not level.boundary % self._step(level):
@@ -231,31 +232,34 @@ class Timeline:
     def _move_marks(self) -> None:
         """Move the marks of everyone who was active, came or bought in the pane that closes."""
         pane, seen, start = self.pane, self.seen, self.pane_start
-        for mark, first, cells, before in (
-            (Mark.ACTIVE, Mark.FIRST_ACTIVE, pane.active_cells, pane.active_from),
-            (Mark.VISITED, None, pane.visited_cells, pane.visited_from),
-            (Mark.BOUGHT, Mark.FIRST_BOUGHT, pane.bought_cells, pane.bought_from),
+        for marks, first, cells, before in (
+            (_CAME, Mark.FIRST_ACTIVE, pane.came_cells, pane.came_from),
+            ((Mark.ACTIVE,), Mark.FIRST_ACTIVE, pane.active_cells, pane.active_from),
+            ((Mark.VISITED,), None, pane.visited_cells, pane.visited_from),
+            ((Mark.BOUGHT,), Mark.FIRST_BOUGHT, pane.bought_cells, pane.bought_from),
         ):
             if not cells:
                 continue
             where, when = np.array(cells, np.int64), np.array(before, np.int64)
-            seen.take_out(mark, when, where)
             by_column = self._by_column(where)
-            seen.put_in(mark, start, by_column)
+            for mark in marks:
+                seen.put_in(mark, start, by_column)
             if first is not None:
                 new = when == NEVER
                 if new.any():
                     seen.put_in(first, start, self._by_column(where[new]))
-            if mark is Mark.ACTIVE:
-                today = when >= start // DAY_MS * DAY_MS
-                seen.take_out(Mark.DAY, when[today], where[today])
+            if Mark.ACTIVE in marks:
                 seen.put_in(Mark.DAY, start, by_column)
                 self._count_returns(start, when, where)
+                today = when >= start // DAY_MS * DAY_MS
+                seen.take_out((*marks, Mark.DAY), when[today], where[today])
+                when, where = when[~today], where[~today]
+            seen.take_out(marks, when, where)
             cells.clear()
             before.clear()
         if pane.both_cells:
             where = np.array(pane.both_cells, np.int64)
-            seen.take_out(Mark.VISITED_AND_BOUGHT, np.array(pane.both_from, np.int64), where)
+            seen.take_out((Mark.VISITED_AND_BOUGHT,), np.array(pane.both_from, np.int64), where)
             seen.bring_in(Mark.VISITED_AND_BOUGHT, np.array(pane.both_to, np.int64), where)
             pane.both_cells.clear()
             pane.both_from.clear()
@@ -273,29 +277,33 @@ class Timeline:
         counts = np.bincount(cells, minlength=self._cells)
         return counts @ self._cell_matrix
 
-    def dump(self) -> dict[str, Any]:
-        """What `load` needs to go on from here."""
+    # What is durable, beside the panes of the levels and the logs of the open pane. Whatever is
+    # declared here is in every checkpoint: see `streams.timeline_rows`.
+
+    def arrays(self) -> dict[str, Integers]:
+        """The arrays, by a name that stays; they are filled in place on recovery."""
+        found = {"seen": self.seen.counts}
+        for number, cohort in enumerate(self.cohorts):
+            found.update((f"{name}{number}", a) for name, a in cohort.arrays().items())
+        return found
+
+    def values(self) -> dict[str, Any]:
+        """What is small, by a name that stays, as msgpack can write it."""
         return {
-            "pane_start": self.pane_start,
-            "observed_from_ms": self.observed_from_ms,
-            "pane": self.pane.dump(),
-            "seen": self.seen.dump(),
-            "levels": [level.dump() for level in self._levels],
-            "cohorts": [cohort.dump() for cohort in self.cohorts],
+            "time": (self.pane_start, self.pane_end, self.observed_from_ms, self.is_replay),
+            "seen": self.seen.values(),
+            "levels": [level.values() for level in self.levels],
+            "cohorts": [cohort.boundary for cohort in self.cohorts],
         }
 
-    def load(self, dumped: dict[str, Any]) -> None:
-        """Go on from `dump`, at a fresh timeline of the same configuration."""
-        self.observed_from_ms = dumped["observed_from_ms"]
-        if self.observed_from_ms is None:
-            return
-        self._set_time(dumped["pane_start"])
-        self.pane.load(dumped["pane"])
-        self.seen.load(dumped["seen"])
-        for level, part in zip(self._levels, dumped["levels"], strict=True):
-            level.load(part)
-        for cohort, part in zip(self.cohorts, dumped["cohorts"], strict=True):
-            cohort.load(part)
+    def take_values(self, values: dict[str, Any]) -> None:
+        """The inverse of `values`, at a fresh timeline of the same configuration."""
+        self.pane_start, self.pane_end, self.observed_from_ms, self.is_replay = values["time"]
+        self.seen.take_values(values["seen"])
+        for level, part in zip(self.levels, values["levels"], strict=True):
+            level.take_values(part)
+        for cohort, boundary in zip(self.cohorts, values["cohorts"], strict=True):
+            cohort.boundary = boundary
 
     def empty_report(self, window: int) -> Report:
         """What a window holds of which nothing has been seen."""
@@ -304,7 +312,7 @@ class Timeline:
 
     def report(self, window: int) -> Report:
         """What window number ``window`` holds at its last boundary."""
-        for level, members in zip(self._levels, self._members, strict=True):
+        for level, members in zip(self.levels, self._members, strict=True):
             if window in members:
                 return self._report(level, members.index(window), window)
         message = f"there is no window number {window}"
