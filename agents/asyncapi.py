@@ -14,7 +14,7 @@ from agents.json_schemas import event_schemas, output_schemas
 from agents.settings import Settings
 from agents.topic_plan import TopicPlan, planned_topics
 from schemas.decode import MAX_BYTES
-from schemas.events import SOURCE_OF, TYPE_NAMES, TimePassed
+from schemas.events import CONTROLS, SOURCE_OF, TYPE_NAMES, TimePassed
 from schemas.topics import Source
 
 ASYNCAPI = "3.0.0"
@@ -34,6 +34,7 @@ _OUTPUT_KEYS = {
     "partial": {"type": "string", "description": "partition|window|hop|end_ms|epoch."},
     "dead_letter": _ORIGIN_KEY,
     "late_record": _ORIGIN_KEY,
+    "redriven": _ORIGIN_KEY,
 }
 _OUTPUT_PARTITIONER = "crc32"
 """`agents.publisher` writes by it, whatever the inputs' partitioner is."""
@@ -49,8 +50,10 @@ _OUTPUTS = {
     "partials": ("partial", "The window sums of one partition, which the roll-up adds up."),
     "dead_letters": ("dead_letter", "Records that could not become events, and why."),
     "late": ("late_record", "Events that came later than the allowed lateness."),
+    "redriven": ("redriven", "What `heartline redrive` intends to send and has sent."),
 }
-_CONTROL = str(TimePassed.__struct_config__.tag)
+_TIME_PASSED = str(TimePassed.__struct_config__.tag)
+_CONTROLS = [str(kind.__struct_config__.tag) for kind in CONTROLS]  # type: ignore[attr-defined]
 
 
 def document(settings: Settings) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def document(settings: Settings) -> dict[str, Any]:
         channels[name] = _channel(
             plans[addresses[name]],
             summary=f"{summary} Keyed by customer; all inputs have the same number of partitions.",
-            messages=[*carried, _CONTROL],
+            messages=[*carried, *_CONTROLS],
             partitioner=settings.kafka.partitioner,
         )
         operations[f"receive_{name}"] = _operation("receive", name, settings)
@@ -144,7 +147,7 @@ def _operation(action: str, channel: str, settings: Settings) -> dict[str, Any]:
 def _messages() -> dict[str, Any]:
     outputs = output_schemas()
     events = {
-        name: _message(name, schema, _NO_KEY if name == _CONTROL else _CUSTOMER_KEY)
+        name: _message(name, schema, _NO_KEY if name == _TIME_PASSED else _CUSTOMER_KEY)
         for name, schema in event_schemas().items()
     }
     return events | {name: _message(name, outputs[name], key) for name, key in _OUTPUT_KEYS.items()}

@@ -9,7 +9,14 @@ import msgspec
 
 from schemas.decode import KNOWN_VERSIONS, MAX_BYTES
 from schemas.events import SOURCE_OF, TYPE_NAMES
-from schemas.records import DeadLetter, LateRecord, Partial, PublishedResult, Result
+from schemas.records import (
+    DeadLetter,
+    LateRecord,
+    Partial,
+    PublishedResult,
+    Redriven,
+    Result,
+)
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -19,6 +26,7 @@ OUTPUTS: dict[str, type[msgspec.Struct]] = {
     "partial": Partial,
     "dead_letter": DeadLetter,
     "late_record": LateRecord,
+    "redriven": Redriven,
 }
 """What Heartline writes, by the name of its schema."""
 
@@ -34,7 +42,7 @@ _AMOUNT = {
 
 
 def event_schemas() -> dict[str, dict[str, Any]]:
-    """One schema for each event ``type``, the control record included."""
+    """One schema for each event ``type``, the control records included."""
     found = {}
     for name, kind in TYPE_NAMES.items():
         source = SOURCE_OF.get(kind)

@@ -5,7 +5,8 @@ Rules:
 - A line is routed by its ``type`` (which topic) and ``customer_id`` (which partition). A line
   without a usable one of either can't be: it is counted by reason and reported. Every other line is
   sent as it is, whatever else is wrong with it: the engine judges it. A line whose time can't be
-  read keeps its place: it takes the time of the line before it.
+  read keeps its place: it takes the time of the line before it. That a customer was forgotten may
+  stand on any topic, and goes where `heartline forget` sends it.
 - Events are sorted by event time over all files; at equal times sessions before purchases before
   social before support, then line order: the order in which the engine folds them.
 - A topic-partition that says nothing for `QUIET_MS` of event time would hold the watermark of its
@@ -28,6 +29,7 @@ from typing import IO, NamedTuple
 import msgspec
 
 from schemas.events import SOURCE_OF, TYPE_NAMES, TimePassed
+from schemas.topics import Source
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MILLISECOND = datetime.timedelta(milliseconds=1)
@@ -39,8 +41,13 @@ MAX_ID = 128
 EARLIEST_MS = 365 * DAY_MS
 LATEST_MS = 7_258_118_400_000
 
+FORGETTING = Source.SESSIONS
+"""The input on which `heartline forget` says that a customer is to be forgotten."""
+
 _SOURCES = {
-    name: int(SOURCE_OF[kind]) for name, kind in TYPE_NAMES.items() if kind is not TimePassed
+    name: int(SOURCE_OF.get(kind, FORGETTING))
+    for name, kind in TYPE_NAMES.items()
+    if kind is not TimePassed
 }
 
 

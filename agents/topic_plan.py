@@ -2,6 +2,7 @@
 
 The inputs and the state topic have the same number of partitions: one partition sees everything of
 its customers. Partials and results have one each: a single roll-up reads and writes them in order.
+The notes of redrives have one, so that of two commands at a time one sees that it came second.
 How long the inputs are kept is the user's business: they are created with the broker's defaults and
 never judged by it.
 """
@@ -63,6 +64,7 @@ def planned_topics(settings: Settings) -> tuple[TopicPlan, ...]:
         plan(topics.alerts, 1, "delete", 30),
         plan(topics.dead_letters, kafka.partitions, "delete", 14),
         plan(topics.late, kafka.partitions, "delete", 14),
+        plan(topics.redriven, 1, "compact"),
     )
 
 

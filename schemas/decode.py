@@ -15,6 +15,7 @@ from schemas.events import (
     SOURCE_OF,
     TYPE_NAMES,
     CsatAnswered,
+    CustomerForgotten,
     Event,
     OrderPlaced,
     OrderRefunded,
@@ -90,6 +91,8 @@ class Decoder:
             return _milliseconds(event.until, "until"), event, 0
         if event.schema_version is not None and event.schema_version not in KNOWN_VERSIONS:
             raise Rejected(Reason.UNKNOWN_VERSION, "schema_version is not 1")
+        if kind is CustomerForgotten:
+            return _milliseconds(event.occurred_at, "occurred_at"), event, 0
         if source is not None and SOURCE_OF[kind] is not source:
             raise _wrong_topic(kind, source)
         at_ms = event.occurred_at
@@ -155,7 +158,7 @@ def _diagnosis(payload: bytes, source: Source | None, error: Exception) -> Rejec
     if name not in TYPE_NAMES:
         return Rejected(Reason.UNKNOWN_TYPE, "type is not one of the documented names")
     kind = TYPE_NAMES[name]
-    if source is not None and kind is not TimePassed and SOURCE_OF[kind] is not source:
+    if source is not None and SOURCE_OF.get(kind, source) is not source:
         return _wrong_topic(kind, source)
     for field in msgspec.structs.fields(kind):
         if field.required and field.encode_name not in raw:

@@ -151,6 +151,19 @@ class TimePassed(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", 
     until: Moment
 
 
+class CustomerForgotten(
+    Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="customer_forgotten"
+):
+    """A control record: what is known of a customer from before ``occurred_at`` is to be deleted.
+
+    It has the key and the partition of the customer's events, and is none of them.
+    """
+
+    customer_id: Id
+    occurred_at: Moment
+    schema_version: int | None = None
+
+
 Event = (
     PageViewed
     | SessionEnded
@@ -167,6 +180,7 @@ Event = (
     | CsatAnswered
     | NpsAnswered
     | TimePassed
+    | CustomerForgotten
 )
 
 SOURCE_OF: dict[type, Source] = {
@@ -185,10 +199,13 @@ SOURCE_OF: dict[type, Source] = {
     CsatAnswered: Source.SUPPORT,
     NpsAnswered: Source.SUPPORT,
 }
-"""The topic that carries each type; the control record may stand on any."""
+"""The topic that carries each type; a control record may stand on any."""
+
+CONTROLS: tuple[type, ...] = (TimePassed, CustomerForgotten)
+"""The records that are no events."""
 
 TYPE_NAMES: dict[str, type] = {
     str(kind.__struct_config__.tag): kind  # type: ignore[attr-defined]
-    for kind in (*SOURCE_OF, TimePassed)
+    for kind in (*SOURCE_OF, *CONTROLS)
 }
 """The wire name of each type."""

@@ -1,9 +1,11 @@
-"""The records that Heartline writes: results, partials, dead letters, late records.
+"""The records that Heartline writes: results, partials, dead letters, late records, redrive notes.
 
 All are JSON objects. Field order is fixed by the structs, so equal values are equal bytes.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 
@@ -123,3 +125,22 @@ class LateRecord(msgspec.Struct, frozen=True, kw_only=True):
     def origin(self) -> bytes:
         """The record key, as that of a dead letter."""
         return f"{self.topic}|{self.partition}|{self.offset}".encode()
+
+
+class Redriven(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one dead letter (or late record) that was chosen for sending back; its key is
+    the letter's origin.
+
+    ``intended`` is noted before the record is sent, with ``after``, an offset of the target before
+    which it can't stand; ``sent`` when it is acknowledged, with the offset at which it stands. While
+    ``offset`` is None nobody knows whether it was sent. ``run`` tells the notes of one command from
+    those of another.
+    """
+
+    state: Literal["intended", "sent"]
+    run: str
+    topic: str
+    partition: int
+    after: int
+    offset: int | None
+    at_ms: int

@@ -37,6 +37,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
     alerts: str
     dead_letters: str
     late: str
+    redriven: str
 
     @classmethod
     def with_prefix(cls, prefix: str = "heartline") -> Topics:

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from xxhash import xxh3_64_digest
 
 from schemas.decode import Decoder
-from schemas.events import TimePassed
+from schemas.events import CustomerForgotten, TimePassed
 from schemas.reasons import Reason, Rejected
 from schemas.topics import Source
 from streams.arrivals import NO_ATTRIBUTES, SOME_ATTRIBUTES, Arrival, cells_by_attributes
@@ -71,7 +71,9 @@ class Admitted(Generic[R]):
         self.next_offset: int | None = None
         """One more than the last offset of the batch; None if nothing was judged."""
         self.lag_ms: int | None = None
-        """Record timestamp less event time of the newest usable record."""
+        """Record timestamp less event time of the newest usable record; None where no record tells the
+        time.
+        """
         self.has_control = True
         """Whether a control record is among them. True is always safe to say."""
         self.is_ordered = False
@@ -148,6 +150,11 @@ class Admission:
             except Rejected as rejected:
                 admitted.dead.append((record, rejected.reason, rejected.detail))
                 continue
+            if event.__class__ is CustomerForgotten:
+                # It says nothing about how far its input is, nor whether that is history.
+                has_control = True
+                arrive((at, rank | offset, event, 0, 0, identity, b"", NO_ATTRIBUTES))
+                continue
             newest = timestamp
             # min() and max() would cost 80 ns each.
             contribution = at if at < timestamp else timestamp  # noqa: FURB136
@@ -180,5 +187,5 @@ class Admission:
             admitted.has_control, admitted.is_ordered = has_control, is_ordered
             admitted.lowest_ms, admitted.highest_ms = lowest, highest
             if newest is not None:
-                admitted.lag_ms = newest - admitted.arrivals[-1][0]
+                admitted.lag_ms = newest - previous
         return admitted

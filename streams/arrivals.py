@@ -8,6 +8,8 @@ interpreter's inline caches hit.
 
 from __future__ import annotations
 
+from typing import Final
+
 from xxhash import xxh3_64_digest
 
 from schemas.events import Event
@@ -17,7 +19,7 @@ Arrival = tuple[int, int, Event, int, int, str, bytes, int]
 """Event time, order among equal times, event, amount in millionths, contribution to the watermark,
 customer, hash of the event id, cell of the attributes it carries."""
 
-CUSTOMER = 5
+CUSTOMER: Final = 5
 """The place of the customer in an arrival."""
 DIGEST = 6
 """The place of the hash of the event id."""

@@ -2,7 +2,7 @@
 
 The file is complete, so nothing is late: events are folded in event-time order, and time moves on
 to each instant in turn, so that sessions and timers that fall due by then do. An event at or after
-an instant does not count for it.
+an instant does not count for it. A customer who is forgotten in the file is so at that time.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from schemas.events import SOURCE_OF, Event, TimePassed
+from schemas.events import SOURCE_OF, CustomerForgotten, Event, TimePassed
 from schemas.records import Result
+from schemas.topics import Source
 from streams.admission import ORDER_BITS
-from streams.arrivals import Arrival, arrival_of, cells_by_attributes
+from streams.arrivals import NO_ATTRIBUTES, Arrival, arrival_of, cells_by_attributes
 from streams.config import CoreConfig
+from streams.forgetting import fold_and_forget, is_forgetting
 from streams.metrics import METRICS, Metric, WindowTotals, dense_durations, results_of
 from streams.moments import to_text
 from streams.state import State
@@ -57,7 +59,9 @@ def evaluate(
     check_instants(ats_ms, config.windows.windows)
     cells = cells_by_attributes(config.segments)
     arrivals: list[Arrival] = [
-        arrival_of(cells, one, SOURCE_OF[one[1].__class__] << ORDER_BITS | line, one[0])
+        _forgetting(one[1], one[0], line)
+        if isinstance(one[1], CustomerForgotten)
+        else arrival_of(cells, one, SOURCE_OF[one[1].__class__] << ORDER_BITS | line, one[0])
         for line, one in enumerate(events)
         if one[1].__class__ is not TimePassed
     ]
@@ -82,16 +86,22 @@ def _evaluate_nested(
     found: dict[tuple[int, Window], list[Result]],
 ) -> None:
     state = State(config)
+    fold = fold_and_forget if any(map(is_forgetting, arrivals)) else State.fold
     folded = 0
     for at in sorted(set(ats_ms)):
         upto = folded
         while upto < len(arrivals) and arrivals[upto][0] < at:
             upto += 1
-        state.fold(arrivals[folded:upto])
+        fold(state, arrivals[folded:upto])
         folded = upto
         state.timeline.advance(at)
         for index, window in enumerate(config.windows.windows):
             found[at, window] = results_of(totals_of(state, config, index, at), config, metrics)
+
+
+def _forgetting(event: CustomerForgotten, at_ms: int, line: int) -> Arrival:
+    order = Source.SESSIONS << ORDER_BITS | line
+    return at_ms, order, event, 0, at_ms, event.customer_id, b"", NO_ATTRIBUTES
 
 
 def totals_of(state: State, config: CoreConfig, index: int, at_ms: int) -> WindowTotals:

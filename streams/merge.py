@@ -45,6 +45,11 @@ class Watermark:
         """Whether every input is idle."""
         return all(self._is_idle)
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether every input is idle and the clock does not move the watermark."""
+        return self.is_idle and (self.lag_ms is None or self.is_replay)
+
     def limit_of_others(self, source: Source) -> int:
         """How far ``source`` alone may move the watermark: the lowest mark of the other inputs that
         are not idle.
@@ -87,7 +92,7 @@ class Watermark:
         account.
         """
         if self.is_idle:
-            if self.lag_ms is not None and not self.is_replay:
+            if not self.stands_still:
                 self.value = max(self.value, now_ms - self._disorder)
             # Idle inputs hold nobody back, not even each other.
             self.value = max(self.value, *self.marks)

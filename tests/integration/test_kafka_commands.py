@@ -72,13 +72,13 @@ def test_topics_are_created_once_and_every_difference_is_named(
 ) -> None:
     missing = run("topics", "check")
     assert missing.exit_code == 1
-    assert missing.stdout.count("is missing") == 11
+    assert missing.stdout.count("is missing") == 12
     created = run("topics", "create")
     assert created.exit_code == 0
-    assert created.stdout.count(": created: ") == 11
+    assert created.stdout.count(": created: ") == 12
     again = run("topics", "create")
     assert again.exit_code == 0
-    assert again.stdout.count("exists already") == 11
+    assert again.stdout.count("exists already") == 12
     checked = run("topics", "check")
     assert checked.exit_code == 0, checked.stdout
     monkeypatch.setenv("HEARTLINE_KAFKA_PARTITIONS", "5")

@@ -8,7 +8,7 @@ hide itself.
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,9 @@ class TopicSet:
     broker: Broker
     partitions: int
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+    replication: int = 1
+    state_configs: Mapping[str, str] = field(default_factory=dict)
+    """Laid over the state topic's cleanup policy: small segments, for a compaction that happens."""
 
     @property
     def names(self) -> Topics:
@@ -51,18 +54,21 @@ class TopicSet:
         names = self.names
         wanted = {
             **dict.fromkeys(names.sources, (self.partitions, _DELETE)),
-            names.state: (self.partitions, _COMPACT),
+            names.state: (self.partitions, {**_COMPACT, **self.state_configs}),
             names.partials: (1, _DELETE),
             names.results: (1, _BOTH),
             names.signals: (1, _DELETE),
             names.alerts: (1, _DELETE),
             names.dead_letters: (1, _DELETE),
             names.late: (1, _DELETE),
+            names.redriven: (1, _COMPACT),
         }
         admin = AdminClient({"bootstrap.servers": self.broker.bootstrap})
         created = admin.create_topics(
             [
-                NewTopic(name, num_partitions=count, replication_factor=1, config=config)
+                NewTopic(
+                    name, num_partitions=count, replication_factor=self.replication, config=config
+                )
                 for name, (count, config) in wanted.items()
             ]
         )

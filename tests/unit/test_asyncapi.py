@@ -15,7 +15,7 @@ from agents.metric_docs import OF_GROUP, ROOT
 from agents.settings import Settings
 from agents.topic_plan import planned_topics
 from schemas.events import SOURCE_OF, TYPE_NAMES
-from schemas.records import DeadLetter, LateRecord, Partial, PublishedResult
+from schemas.records import DeadLetter, LateRecord, Partial, PublishedResult, Redriven
 from tests.rig.json_schema import errors
 
 OFFICIAL = json.loads((ROOT / "tests/data/asyncapi/3.0.0-kafka.json").read_text(encoding="utf-8"))
@@ -103,7 +103,7 @@ def test_channels_are_the_topics_as_they_are_created() -> None:
         assert ",".join(policy) == plan.configs.get("cleanup.policy", "")
 
 
-def test_a_type_stands_on_the_topic_that_takes_it_and_the_control_record_on_all() -> None:
+def test_a_type_stands_on_the_topic_that_takes_it_and_a_control_record_on_all() -> None:
     channels = made(Settings())["channels"]
 
     for name, kind in TYPE_NAMES.items():
@@ -156,11 +156,20 @@ LATE = LateRecord(
     topic="t", partition=0, offset=0, timestamp_ms=0, event_time_ms=0, watermark_ms=0, key=b"c",
     payload=b"{}",
 )  # fmt: skip
+REDRIVEN = Redriven(
+    state="intended", run="r", topic="t", partition=0, after=0, offset=None, at_ms=0
+)
 
 
 @pytest.mark.parametrize(
     "name, record",
-    [("result", RESULT), ("partial", PARTIAL), ("dead_letter", DEAD), ("late_record", LATE)],
+    [
+        ("result", RESULT),
+        ("partial", PARTIAL),
+        ("dead_letter", DEAD),
+        ("late_record", LATE),
+        ("redriven", REDRIVEN),
+    ],
 )
 def test_what_is_written_fits_the_payload_of_its_message(name: str, record: Any) -> None:
     payload = made(Settings())["components"]["messages"][name]["payload"]
@@ -187,6 +196,6 @@ def test_the_command_prints_it_and_writes_it(
     assert json.loads(configured.stdout)["channels"]["results"]["address"] == "shop.results"
     assert written.exit_code == 0
     assert json.loads((tmp_path / "contracts/asyncapi.json").read_text()) == made(Settings())
-    assert len(list((tmp_path / "contracts").rglob("*.schema.json"))) == 20
+    assert len(list((tmp_path / "contracts").rglob("*.schema.json"))) == 22
     assert both.exit_code == 2
     assert both.stderr.count("\n") == 1

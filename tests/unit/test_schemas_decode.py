@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.decode import EARLIEST_MS, LATEST_MS, MAX_BYTES, Decoder
-from schemas.events import SOURCE_OF, TYPE_NAMES, PageViewed, TimePassed
+from schemas.events import CONTROLS, SOURCE_OF, TYPE_NAMES, PageViewed
 from schemas.money import MAX_MICROS
 from schemas.reasons import Reason, Rejected
 from schemas.topics import Source
@@ -35,6 +35,8 @@ OWN: dict[str, dict[str, Any]] = {
 }
 VALID = {name: {"type": name, **COMMON, **own} for name, own in OWN.items()}
 VALID["time_passed"] = {"type": "time_passed", "until": AT_MS}
+FORGOTTEN = {"type": "customer_forgotten", "customer_id": "c", "occurred_at": AT_MS}
+VALID["customer_forgotten"] = FORGOTTEN
 VIEW = VALID["page_viewed"]
 ORDER = VALID["order_placed"]
 
@@ -225,9 +227,19 @@ def test_the_wrong_topic_comes_before_what_is_wrong_inside() -> None:
 
 
 @pytest.mark.parametrize("source", Source)
-def test_a_control_record_may_stand_on_any_topic(source: Source) -> None:
-    _, event, micros = DECODER.decode(payload_of(VALID["time_passed"]), source)
-    assert (type(event), micros) == (TimePassed, 0)
+@pytest.mark.parametrize("kind", CONTROLS)
+def test_a_control_record_may_stand_on_any_topic(kind: Any, source: Source) -> None:
+    control = VALID[kind.__struct_config__.tag]
+    _, event, micros = DECODER.decode(payload_of(control), source)
+    assert (type(event), micros) == (kind, 0)
+    assert reason_of({"type": control["type"]}, source) is Reason.MISSING_FIELD
+
+
+def test_who_is_forgotten_is_named_as_in_an_event() -> None:
+    for name in ("", "x" * 129):
+        assert reason_of({**FORGOTTEN, "customer_id": name}) is Reason.BAD_VALUE
+    assert is_accepted({**FORGOTTEN, "customer_id": "x" * 128, "schema_version": 1})
+    assert reason_of({**FORGOTTEN, "schema_version": 2}) is Reason.UNKNOWN_VERSION
 
 
 @pytest.mark.parametrize(
@@ -350,6 +362,7 @@ def test_event_time_is_rfc_3339_with_an_offset_or_epoch_milliseconds(
 def test_a_time_without_offset_or_in_another_form_is_a_bad_time(moment: Any) -> None:
     assert reason_of({**VIEW, "occurred_at": moment}) is Reason.BAD_TIME
     assert reason_of({"type": "time_passed", "until": moment}) is Reason.BAD_TIME
+    assert reason_of({**FORGOTTEN, "occurred_at": moment}) is Reason.BAD_TIME
 
 
 @pytest.mark.parametrize(
@@ -369,6 +382,7 @@ def test_event_time_lies_between_1971_and_2199(inside: Any, outside: Any) -> Non
     at_of(inside)
     assert reason_of({**VIEW, "occurred_at": outside}) is Reason.TIME_OUT_OF_RANGE
     assert reason_of({"type": "time_passed", "until": outside}) is Reason.TIME_OUT_OF_RANGE
+    assert reason_of({**FORGOTTEN, "occurred_at": outside}) is Reason.TIME_OUT_OF_RANGE
 
 
 def test_a_currency_without_a_rate_is_named_so() -> None:

@@ -17,6 +17,7 @@ def test_the_topics_carry_their_documented_names() -> None:
     assert topics.sources[Source.SUPPORT] == topics.support
     assert topics.dead_letters == "heartline.dead-letters"
     assert (topics.state, topics.late) == ("heartline.state", "heartline.late")
+    assert topics.redriven == "heartline.redriven"
 
 
 def test_another_prefix_gives_other_topics() -> None:

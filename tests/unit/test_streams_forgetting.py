@@ -1,0 +1,216 @@
+"""What the record that forgets a customer does to the partition, and what it leaves alone.
+
+That the figures stay right is shown against the oracle: tests/property/test_forgetting.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from schemas.decode import Decoder
+from schemas.reasons import Reason
+from schemas.topics import Source
+from streams.admission import Admission, Admitted
+from streams.config import CoreConfig
+from streams.evaluate import evaluate
+from streams.last_seen import NEVER
+from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
+from tests.rig.hand import Hand, Record, order, view
+
+T0 = 20_000 * DAY_MS
+CONFIG = CoreConfig(
+    windows=WindowSet.of([Window.parse("1h/10m"), Window.parse("3h/10m")]),
+    max_out_of_orderness_ms=0,
+)
+
+
+def forgotten(customer: str, at_ms: int) -> dict[str, Any]:
+    return {"type": "customer_forgotten", "customer_id": customer, "occurred_at": at_ms}
+
+
+def known(hand: Hand) -> set[str]:
+    """Who of c and d is known."""
+    return {name for name in ("c", "d") if hand.partition.state.find(name) is not None}
+
+
+def on_its_way(hand: Hand, source: Source = Source.SESSIONS) -> tuple[int, int]:
+    """How many records of an input wait, and how many control records took effect."""
+    account = hand.partition.account(source)
+    assert account.balances
+    return account.waiting, account.control
+
+
+@pytest.mark.parametrize("source", Source)
+def test_it_waits_for_its_time_on_whatever_input_it_stands(source: Source) -> None:
+    hand = Hand(CONFIG)
+    hand.send(view("c", T0, "1"))
+    hand.append(source, forgotten("c", T0 + MINUTE_MS))
+    hand.pass_time(T0 + MINUTE_MS)
+    assert "c" in known(hand)
+    assert on_its_way(hand, source) == (1, 1)
+    hand.pass_time(T0 + MINUTE_MS + 1)
+    assert "c" not in known(hand)
+    assert on_its_way(hand, source) == (0, 3)
+
+
+def test_behind_the_watermark_it_takes_effect_at_once_however_late_it_is() -> None:
+    for lateness in (1, 10 * DAY_MS):
+        hand = Hand(CONFIG)
+        hand.send(view("c", T0, "1"))
+        hand.pass_time(T0 + HOUR_MS)
+        hand.append(Source.SESSIONS, forgotten("c", T0 + HOUR_MS - lateness))
+        assert not known(hand)
+        assert on_its_way(hand) == (0, 2)
+        assert hand.too_late == []
+
+
+def test_it_moves_no_watermark_and_wakes_no_input() -> None:
+    hand = Hand(CONFIG)
+    hand.send(order("c", T0, "1"))
+    hand.quiet(Source.SESSIONS, Source.SOCIAL, Source.SUPPORT)
+    hand.send(order("c", T0 + MINUTE_MS, "2"))
+    assert hand.partition.watermark == T0 + MINUTE_MS
+    hand.append(Source.SESSIONS, forgotten("c", T0 + HOUR_MS))
+    hand.send(order("c", T0 + 2 * MINUTE_MS, "3"))
+    # Had it woken its input, nothing would go on; had it moved it, the order would be late.
+    assert hand.partition.watermark == T0 + 2 * MINUTE_MS
+    assert hand.partition.account(Source.PURCHASES).late_counted == 0
+
+
+def test_of_today_it_makes_no_history_live() -> None:
+    """Else the clock would move the watermark on, past events still to be replayed."""
+    hand = Hand(CONFIG)
+    hand.send(view("c", T0, "1"), timestamp_ms=T0 + 400 * DAY_MS)
+    hand.append(Source.SESSIONS, forgotten("c", T0 + 400 * DAY_MS))
+    hand.silence(T0 + 400 * DAY_MS + HOUR_MS)
+    assert hand.partition.watermark == T0
+
+
+def test_where_time_stands_still_it_takes_effect_without_it() -> None:
+    hand = Hand(CONFIG)
+    hand.send(view("c", T0, "1"), timestamp_ms=T0 + 400 * DAY_MS)
+    hand.pass_time(T0 + HOUR_MS, timestamp_ms=T0 + 400 * DAY_MS)
+    hand.send(view("d", T0 + HOUR_MS, "2"), timestamp_ms=T0 + 400 * DAY_MS)
+    hand.append(Source.SESSIONS, forgotten("c", T0 + 400 * DAY_MS))
+    hand.quiet(Source.SESSIONS, Source.PURCHASES, Source.SOCIAL)
+    hand.partition.tick(T0 + 400 * DAY_MS)
+    assert "c" in known(hand)  # support may still have something of them
+    hand.silence(T0 + 400 * DAY_MS)
+    assert "c" not in known(hand)
+    assert on_its_way(hand) == (1, 2)
+
+
+def test_what_took_effect_while_time_stood_still_is_not_done_again_after_a_crash() -> None:
+    hand = Hand(CONFIG)
+    late = T0 + 400 * DAY_MS
+    hand.pass_time(T0, timestamp_ms=late)
+    hand.send(view("d", T0 + 2 * HOUR_MS, "1"), timestamp_ms=late)  # waits, and is read again
+    hand.append(Source.SESSIONS, forgotten("c", late))
+    hand.silence(late)
+    hand.send(order("c", T0 + HOUR_MS, "2"), timestamp_ms=late)
+    hand.crash()
+    hand.silence(late)
+    assert on_its_way(hand) == (1, 2)
+    assert known(hand) == {"c"}
+
+
+def test_what_waits_is_read_again_after_a_crash_and_takes_effect_once() -> None:
+    hand = Hand(CONFIG)
+    hand.send(view("c", T0, "1"))
+    hand.append(Source.SESSIONS, forgotten("c", T0 + MINUTE_MS))
+    hand.crash()
+    assert on_its_way(hand) == (2, 0)
+    hand.pass_time(T0 + HOUR_MS)
+    assert not known(hand)
+    hand.send(view("c", T0 + HOUR_MS, "2"))
+    hand.crash()
+    hand.pass_time(T0 + 2 * HOUR_MS)
+    assert known(hand) == {"c"}
+
+
+def test_nothing_was_ever_read_of_the_partition() -> None:
+    hand = Hand(CONFIG)
+    hand.append(Source.SESSIONS, forgotten("c", T0))
+    hand.silence(T0 + HOUR_MS)
+    assert on_its_way(hand) == (0, 1)
+    assert hand.partition.watermark == NEVER
+
+
+def test_an_open_session_ends_when_its_customer_is_forgotten_and_no_other() -> None:
+    hand = Hand(CONFIG)
+    hand.send(view("c", T0, "1"))
+    hand.send(view("d", T0, "2"))
+    hand.append(Source.SESSIONS, forgotten("c", T0 + MINUTE_MS))
+    hand.append(Source.SESSIONS, forgotten("nobody", T0 + MINUTE_MS))
+    hand.pass_time(T0 + 20 * MINUTE_MS)
+    assert hand.value_at("sessions_closed", T0 + 20 * MINUTE_MS) == 1
+    hand.pass_time(T0 + HOUR_MS)
+    assert hand.value_at("sessions_closed", T0 + HOUR_MS) == 2
+    assert hand.value_at("active_customers", T0 + HOUR_MS) == 2
+
+
+def test_the_figures_of_a_file_are_those_of_a_partition() -> None:
+    told = [view("c", T0, "1"), forgotten("c", T0 + 1), view("c", T0 + 2, "2")]
+    decode = Decoder().decode
+    file = evaluate(CONFIG, [decode(json.dumps(one).encode()) for one in told], [T0 + HOUR_MS])
+    hand = Hand(CONFIG)
+    for one in told:
+        hand.append(Source.SESSIONS, one)
+    hand.pass_time(T0 + HOUR_MS + 1)
+    assert file == hand.results_at(T0 + HOUR_MS)
+    assert [one.value for one in file if one.metric == "new_customers" and not one.segment] == [
+        2,
+        2,
+    ]
+
+
+# -- at the door
+
+
+def admit(*records: Record) -> Admitted[Record]:
+    """Customers called c... live in partition 0 of 4."""
+    admission = Admission(
+        CONFIG,
+        Decoder(),
+        partition=0,
+        partitions=4,
+        partition_of=lambda key, partitions: (key[0] - ord("c")) % partitions,
+    )
+    return admission.admit(Source.SUPPORT, records)
+
+
+def record(customer: str, *, key: str | None, timestamp_ms: int = T0) -> Record:
+    value = json.dumps(forgotten(customer, T0)).encode()
+    return Record(None if key is None else key.encode(), value, 0, timestamp_ms)
+
+
+@pytest.mark.parametrize(
+    "refused, reason",
+    [
+        (record("c", key=None), Reason.WRONG_KEY),
+        (record("c", key="d"), Reason.WRONG_KEY),
+        (record("d", key="d"), Reason.WRONG_PARTITION),
+        (record("c", key="c", timestamp_ms=T0 - CONFIG.max_future_ms - 1), Reason.FUTURE),
+    ],
+)
+def test_one_that_would_forget_nobody_is_a_dead_letter(refused: Record, reason: Reason) -> None:
+    admitted = admit(refused)
+    assert [found for _, found, _ in admitted.dead] == [reason]
+    assert admitted.arrivals == []
+
+
+def test_it_tells_no_time_and_a_batch_of_nothing_else_has_no_lag() -> None:
+    just_inside = record("c", key="c", timestamp_ms=T0 - CONFIG.max_future_ms)
+    admitted = admit(just_inside)
+    assert (admitted.records, admitted.next_offset) == (1, 1)
+    assert admitted.lag_ms is None
+    event = Record(b"c", json.dumps({**nps("c", T0)}).encode(), 1, T0 + 7)
+    assert admit(event, just_inside).lag_ms == 7
+
+
+def nps(customer: str, at_ms: int) -> dict[str, Any]:
+    common = {"event_id": "n", "customer_id": customer, "occurred_at": at_ms}
+    return {"type": "nps_answered", "score": 9, **common}
