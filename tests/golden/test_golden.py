@@ -1,11 +1,14 @@
 """Small stories with their results, to be read as a specification: NAME.events.jsonl and NAME.toml.
 
 The events are what `heartline evaluate` reads. The TOML file names the windows and then, for each instant, what
-everyone's figures are: a number, ``"null"``, or ``[numerator, denominator]`` of a ratio. ``metric{persona=a}`` is
-a segment or channel, ``metric.complete`` (or ``.low``, ``.high``, ``.n``) another field of the result.
+everyone's figures are: a number, ``"null"``, ``[numerator, denominator]`` of a ratio, or ``[numerator,
+denominator, factor]`` of one that is told per 100 or 1000. ``metric{persona=a}`` is a segment or a dimension of
+the metric's own, ``metric.complete`` (or ``.low``, ``.high``, ``.n``) another field of the result. Quantiles are
+promised within 1 %, everything else to the last digit.
 
 Each story goes through the file evaluation and through a partition of the engine: without a crash, with one in
-the middle, and with one after every event. All must give the same results, to the last field.
+the middle, and with one after every event. All must give the same results, to the last field. It goes through
+the oracle of `tests.oracle` too: what is written here by hand checks that checker.
 """
 
 from __future__ import annotations
@@ -23,12 +26,17 @@ from schemas.decode import Decoder
 from schemas.records import Result
 from streams.config import CoreConfig
 from streams.evaluate import evaluate
-from streams.moments import from_text
+from streams.metrics import BY_NAME
+from streams.moments import from_text, to_text
 from streams.segments import Segments, Values
 from streams.windows import Window, WindowSet, duration_ms
-from tests.rig.hand import Hand
+from tests.oracle.customers import OracleConfig
+from tests.oracle.metrics import compute
+from tests.oracle.rules import Arrival, Fate, Judged
+from tests.rig.hand import Hand, source_of
 
 DIRECTORY = Path(__file__).parent
+QUANTILES = ("_p50", "_p90", "_p99")
 NAMES = sorted(path.stem for path in DIRECTORY.glob("*.toml"))
 stories = pytest.mark.parametrize("name", NAMES)
 
@@ -60,6 +68,42 @@ class Story:
         decoded = [decode(json.dumps(event).encode()) for event in self.events]
         return evaluate(self.config, decoded, self.ats_ms)
 
+    def computed(self) -> list[Result]:
+        """By the oracle."""
+        segments = self.config.segments
+        oracle = OracleConfig(
+            session_gap_ms=self.config.windows.session_gap_ms,
+            base_ms=self.config.windows.base_ms,
+            personas=segments.persona.named,
+            regions=segments.region.named,
+            channels=segments.channel.named,
+            activity=self.config.activity,
+        )
+        judged = [
+            Judged(Arrival(source_of(event), line, 0, event), Fate.FOLDED)
+            for line, event in enumerate(self.events)
+        ]
+        windows = {window.size_ms: window for window in self.config.windows.windows}
+        ticks = [(at, size) for at in self.ats_ms for size in windows]
+        return [
+            Result(
+                metric=metric,
+                window=windows[w].size,
+                hop=windows[w].hop,
+                at=to_text(t),
+                segment={dimension: label} if dimension in {"persona", "region"} else {},
+                dimensions=own_dimensions(dimension, label),
+                value=found.value,
+                numerator=found.numerator,
+                denominator=found.denominator,
+                n=found.n,
+                low=found.low,
+                high=found.high,
+                complete=found.complete,
+            )
+            for (metric, t, w, dimension, label), found in compute(judged, oracle, ticks).items()
+        ]
+
     def streamed(self, *, crash_after: Iterable[int]) -> list[Result]:
         """Through a partition, in the order of time, with crashes after these events."""
         crashes = set(crash_after)
@@ -80,16 +124,25 @@ def at_ms(event: dict[str, Any]) -> int:
     return from_text(event["occurred_at"])
 
 
+def own_dimensions(dimension: str, label: str) -> dict[str, str]:
+    if dimension in {"", "persona", "region"}:
+        return {}
+    return dict(zip(dimension.split("+"), label.split("+"), strict=True))
+
+
 def difference(result: Result, field: str, expected: Any) -> bool:
     """Whether a result says anything else than the story."""
     if expected == "null":
         return getattr(result, field) is not None
     if isinstance(expected, list):
-        numerator, denominator = expected
-        value: Any = pytest.approx(numerator / denominator, rel=1e-15)
-        return [result.numerator, result.denominator] != expected or result.value != value
+        numerator, denominator, factor = (*expected, 1)[:3]
+        value: Any = pytest.approx(factor * numerator / denominator, rel=1e-15)
+        parts = [result.numerator, result.denominator]
+        return parts != [numerator, denominator] or result.value != value
     if field in {"low", "high"}:
         expected = pytest.approx(expected, rel=1e-12)
+    elif field == "value" and result.metric.endswith(QUANTILES):
+        expected = pytest.approx(expected, rel=0.0100001)
     return bool(getattr(result, field) != expected)
 
 
@@ -110,8 +163,8 @@ def differences(story: Story, results: list[Result]) -> list[str]:
 
 
 def label_of(result: Result) -> str:
-    where = [f"{k}={v}" for k, v in (result.segment | result.dimensions).items()]
-    return f"{result.metric}{{{where[0]}}}" if where else result.metric
+    where = ",".join(f"{k}={v}" for k, v in (result.segment | result.dimensions).items())
+    return f"{result.metric}{{{where}}}" if where else result.metric
 
 
 @stories
@@ -129,6 +182,23 @@ def test_the_engine_gives_the_same_also_when_it_crashes(name: str, crashes: str)
     results = story.streamed(crash_after=after[crashes])
     assert differences(story, results) == []
     assert msgspec.json.encode(results) == msgspec.json.encode(story.evaluated())
+
+
+@stories
+def test_the_oracle_says_the_same(name: str) -> None:
+    story = Story(name)
+    assert differences(story, story.computed()) == []
+
+
+def test_every_metric_has_a_story() -> None:
+    told = {
+        label.partition(".")[0].partition("{")[0]
+        for name in NAMES
+        for parts in Story(name).expected.values()
+        for part in parts
+        for label in part
+    }
+    assert set(BY_NAME) <= told
 
 
 def test_every_story_has_both_files() -> None:
