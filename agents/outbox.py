@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from agents.publisher import Outgoing, Publisher
+from agents.publisher import Outgoing, Publisher, PublishFailed
 
 LIMIT = 4_000
 _AT_ONCE = 1_000
@@ -28,6 +28,7 @@ class Outbox:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._sending = asyncio.Lock()
+        self._failure: PublishFailed | None = None
         self.published: Counter[str] = Counter()
 
     def put(self, topic: str, record: Outgoing) -> None:
@@ -44,9 +45,12 @@ class Outbox:
 
     async def flush(self) -> None:
         """Send everything that is here, and wait until all of it is acknowledged. Raises
-        PublishFailed.
+        PublishFailed, and from then on again: what was lost on the way stays lost, and nobody may
+        take an empty outbox for a sent one.
         """
         async with self._sending:
+            if self._failure is not None:
+                raise self._failure
             while self._unsent:
                 batches = {topic: records[:_AT_ONCE] for topic, records in self._waiting.items()}
                 self._waiting = {
@@ -54,9 +58,13 @@ class Outbox:
                     for topic, records in self._waiting.items()
                     if len(records) > _AT_ONCE
                 }
-                await asyncio.gather(
-                    *(self._publisher.publish(topic, batch) for topic, batch in batches.items())
-                )
+                try:
+                    await asyncio.gather(
+                        *(self._publisher.publish(topic, batch) for topic, batch in batches.items())
+                    )
+                except PublishFailed as failure:
+                    self._failure = failure
+                    raise
                 for topic, records in batches.items():
                     self._unsent -= len(records)
                     self.published[topic] += len(records)
