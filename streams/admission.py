@@ -9,7 +9,7 @@ their key: only a customer seen for the first time is hashed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from xxhash import xxh3_64_digest
@@ -20,8 +20,10 @@ from schemas.reasons import Reason, Rejected
 from schemas.topics import Source
 from streams.arrivals import NO_ATTRIBUTES, SOME_ATTRIBUTES, Arrival, cells_by_attributes
 from streams.config import CoreConfig
+from streams.customers import Customer
 
 _FAR = 1 << 62
+_NOBODY: Mapping[str, Customer] = {}
 ORDER_BITS = 48
 """Offsets are below 2^48; the rank of the input stands above them."""
 OFFSET_MASK = (1 << ORDER_BITS) - 1
@@ -105,17 +107,22 @@ class Admission:
         self._partition_of = partition_of
 
     def admit(
-        self, source: Source, records: Iterable[R], *, known: Container[str] = (), start: int = 0
+        self,
+        source: Source,
+        records: Iterable[R],
+        *,
+        known: Mapping[str, Customer] = _NOBODY,
+        start: int = 0,
     ) -> Admitted[R]:
         """Judge ``records`` of ``source``, leaving out offsets below ``start`` (they were judged
         before).
 
-        ``known`` holds the customers whose key is known to belong here.
+        ``known`` are the customers by name: they stand in the arrivals, and their keys belong here.
         """
         admitted: Admitted[R] = Admitted()
         arrive = admitted.arrivals.append
         decode, max_future, cell_of = self._decode, self._max_future, self._cells.get
-        digest_of = xxh3_64_digest
+        digest_of, find = xxh3_64_digest, known.get
         has_control, is_ordered, previous, lowest, highest = False, True, 0, _FAR, 0
         rank = source << ORDER_BITS
         judged, offset = 0, -1
@@ -133,8 +140,9 @@ class Admission:
                     key = record.key
                     if key is None or key != identity.encode():
                         raise Rejected(Reason.WRONG_KEY, "the record's key is not the customer_id")
+                    customer = find(identity)
                     if (
-                        identity not in known
+                        customer is None
                         and self._partition_of(key, self._partitions) != self._partition
                     ):
                         raise Rejected(
@@ -176,7 +184,7 @@ class Admission:
                     event,
                     micros,
                     contribution,
-                    identity,
+                    customer or identity,
                     digest_of(event.event_id.encode()),  # type: ignore[union-attr]
                     cell_of((event.persona, event.region), SOME_ATTRIBUTES),  # type: ignore[union-attr]
                 )

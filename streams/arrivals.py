@@ -13,16 +13,24 @@ from typing import Final
 from xxhash import xxh3_64_digest
 
 from schemas.events import Event
+from streams.customers import Customer
 from streams.segments import Segments
 
-Arrival = tuple[int, int, Event, int, int, str, bytes, int]
+Arrival = tuple[int, int, Event, int, int, str | Customer, bytes, int]
 """Event time, order among equal times, event, amount in millionths, contribution to the watermark,
-customer, hash of the event id, cell of the attributes it carries."""
+customer, hash of the event id, cell of the attributes it carries.
+
+The customer is a name, or the customer itself where the door knew it: so nobody is looked up twice.
+Until the event is folded the customer may leave memory; its slot then is `NO_SLOT`, and its name
+counts.
+"""
 
 CUSTOMER: Final = 5
 """The place of the customer in an arrival."""
 DIGEST = 6
 """The place of the hash of the event id."""
+CELL: Final = 7
+"""The place of the cell."""
 NO_ATTRIBUTES = -1
 """The event carries neither persona nor region."""
 SOME_ATTRIBUTES = -2
@@ -58,3 +66,9 @@ def arrival_of(
         xxh3_64_digest(event.event_id.encode()),  # type: ignore[union-attr]
         cells.get((event.persona, event.region), SOME_ATTRIBUTES),  # type: ignore[union-attr]
     )
+
+
+def name_in(arrival: Arrival) -> str:
+    """The name of the arrival's customer."""
+    customer = arrival[CUSTOMER]
+    return customer if isinstance(customer, str) else customer.id

@@ -127,23 +127,14 @@ class CohortMemory:
         for index in range(first, final + 1):
             self._distinct[index % self.hops, columns] += by
 
-    def dump(self) -> dict[str, object]:
-        """What `load` needs to go on from here."""
+    def arrays(self) -> dict[str, Integers]:
+        """All that is remembered, beside `boundary`."""
         return {
-            "boundary": self.boundary,
-            "base": self.base.tolist(),
-            "reactivated": self.reactivated.tolist(),
-            "distinct": self._distinct.tolist(),
-            "changes": self._changes.tolist(),
+            "base": self.base,
+            "reactivated": self.reactivated,
+            "distinct": self._distinct,
+            "changes": self._changes,
         }
-
-    def load(self, dumped: dict[str, list[int]]) -> None:
-        """Go on from `dump`."""
-        self.boundary = dumped["boundary"]  # type: ignore[assignment]
-        self.base[:] = dumped["base"]
-        self.reactivated[:] = dumped["reactivated"]
-        self._distinct[:] = dumped["distinct"]
-        self._changes[:] = dumped["changes"]
 
     def _remember(self, boundary: int, distinct: Integers) -> None:
         place = boundary % self.hops

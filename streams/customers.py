@@ -19,6 +19,8 @@ count.
 """
 
 NO_SESSION = -1
+NO_SLOT = -1
+"""Of a customer who is no longer in memory: it is to be found by its name."""
 FIELDS = (
     "id",
     "cell",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from schemas.events import CustomerForgotten
-from streams.arrivals import CUSTOMER, Arrival
+from streams.arrivals import Arrival, name_in
 from streams.state import State
 
 
@@ -25,6 +25,6 @@ def fold_and_forget(state: State, arrivals: Sequence[Arrival]) -> list[Arrival]:
     for place, arrival in enumerate(arrivals):
         if is_forgetting(arrival):
             duplicates += state.fold(arrivals[start:place])
-            state.forget(arrival[CUSTOMER], arrival[0])
+            state.forget(name_in(arrival), arrival[0])
             start = place + 1
     return duplicates + state.fold(arrivals[start:])

@@ -13,23 +13,29 @@ from __future__ import annotations
 from bisect import insort
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from streams.narrow import pack_integers, unpack_integers
 from streams.quantiles import BINS
 from streams.segments import Integers
 
 LIMIT = 1 << 62
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes]).decode
 
 
 class Pane:
     """Counts of one pane: ``counts[additive, column]`` and a sparse histogram of durations."""
 
-    __slots__ = ("_sparse", "counts", "durations")
+    __slots__ = ("_sparse", "counts", "durations", "version")
 
     def __init__(self, counts: Integers, durations: dict[int, int]) -> None:
         """``durations`` maps ``column * BINS + bin`` to a number of sessions."""
         self.counts = counts
         self.durations = durations
+        self.version = 0
+        """Rises with every change, so that a checkpoint sees it."""
         self._sparse: tuple[Integers, Integers] | None = None
 
     def sparse(self) -> tuple[Integers, Integers]:
@@ -41,17 +47,21 @@ class Pane:
             )
         return self._sparse
 
-    def dump(self) -> list[Any]:
-        """The counts by row, the durations as pairs."""
-        return [self.counts.tolist(), list(self.durations.items())]
+    def pack(self) -> bytes:
+        """All of it as bytes."""
+        places, counts = self.sparse()
+        return _encode([pack_integers(a) for a in (self.counts.reshape(-1), places, counts)])
 
     @classmethod
-    def load(cls, counts: list[list[int]], durations: list[tuple[int, int]]) -> Pane:
-        """The inverse of `dump`."""
-        return cls(np.array(counts, np.int64), dict(durations))
+    def unpack(cls, packed: bytes, shape: tuple[int, int]) -> Pane:
+        """The inverse of `pack`."""
+        counts, places, durations = map(unpack_integers, _decode(packed))
+        found = dict(zip(places.tolist(), durations.tolist(), strict=True))
+        return cls(counts.reshape(shape), found)
 
     def add(self, other: Pane) -> None:
         """Add another pane's counts to these."""
+        self.version += 1
         self.counts += other.counts
         if other.durations:
             mine, self._sparse = self.durations, None
@@ -105,7 +115,7 @@ class Level:
         """Indexes of the panes in which anything happened, ascending, back to twice the reach."""
         self.open: Pane | None = None
         self.boundary = 0
-        self._shape = shape
+        self.shape = shape
 
     def gather(self, pane: Pane) -> None:
         """Take a finer pane that closed into the open pane."""
@@ -173,22 +183,19 @@ class Level:
         """
         self._note_busy(moment_ms // self.hop_ms)
 
-    def dump(self) -> dict[str, Any]:
-        """What `load` needs to go on from here; the windows' sums follow from the panes."""
-        return {
-            "boundary": self.boundary,
-            "busy": list(self.busy),
-            "open": None if self.open is None else self.open.dump(),
-            "panes": [[index, *pane.dump()] for index, pane in sorted(self.panes.items())],
-        }
+    def values(self) -> Any:
+        """What is small and no pane; see `streams.timeline_rows`."""
+        return self.boundary, pack_integers(np.array(self.busy, np.int64))
 
-    def load(self, dumped: dict[str, Any]) -> None:
-        """Go on from `dump`, at a fresh level."""
-        self.boundary = dumped["boundary"]
-        self.busy = list(dumped["busy"])
-        self.open = None if dumped["open"] is None else Pane.load(*dumped["open"])
-        for index, counts, durations in dumped["panes"]:
-            pane = self.panes[index] = Pane.load(counts, durations)
+    def take_values(self, values: Any) -> None:
+        """The inverse of `values`, at a fresh level."""
+        self.boundary, busy = values
+        self.busy = unpack_integers(busy).tolist()
+
+    def take_panes(self, panes: dict[int, Pane]) -> None:
+        """Go on with these closed panes; the windows' sums follow from them."""
+        for index in sorted(panes):
+            pane = self.panes[index] = panes[index]
             for window in self.windows:
                 if index >= self.boundary - window.size_panes:
                     window.enter(pane)

@@ -6,6 +6,11 @@ report on the way is taken by `drain`.
 
     consumed = folded + too_late + duplicate + dead + control + waiting        (folded includes
     late_counted)
+
+A record that forgets a customer waits like an event of its time and is counted as control when it
+takes effect; it moves no watermark and wakes no input. Where time stands still (every input is
+idle, and the clock doesn't move the watermark) it takes effect at once, because nothing that was
+written before it is still to be read.
 """
 
 from __future__ import annotations
@@ -16,17 +21,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from schemas.events import TimePassed
+from schemas.events import CustomerForgotten, TimePassed
 from schemas.topics import Source
 from streams.admission import OFFSET_MASK, ORDER_BITS, Admitted
-from streams.arrivals import Arrival
+from streams.arrivals import Arrival, name_in
 from streams.config import CoreConfig
+from streams.forgetting import fold_and_forget, is_forgetting
 from streams.last_seen import NEVER
 from streams.merge import Watermark
 from streams.segments import Integers
 from streams.state import State
 from streams.timeline import Report
-from streams.windows import ConfigurationError
 
 FOREVER = 1 << 60
 """The end of a validity that has none."""
@@ -88,21 +93,21 @@ class _Counts:
         self.control = 0
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """One consistent state of a partition.
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a partition stands in its inputs: what of its state is no row.
 
     ``read_to`` is the next offset to read of each input, ``resume`` the lowest still waiting. The
-    waiting events are not in it: they are read again from ``resume``.
+    waiting events are in no checkpoint: they are read again from ``resume``.
     """
 
-    fingerprint: str
     read_to: list[int]
     resume: list[int]
     counts: list[dict[str, int]]
     time: dict[str, Any]
-    state: dict[str, Any]
     is_announced: bool
     announced_to: int
+    forgotten_to: list[int]
+    """Offsets of each input below which records that forget took effect before the watermark."""
 
 
 class Partition:
@@ -121,51 +126,43 @@ class Partition:
         self._is_announced = False
         self._announced_to = NEVER
         self._replay_to = [0] * len(Source)
-        """Offsets below which records were read before the snapshot that we were restored from."""
+        """Offsets below which records were read before the checkpoint that we went on from."""
         self._is_replaying = False
+        self._forgets = 0
+        """How many of the waiting arrivals forget a customer."""
+        self._forgotten_to = [0] * len(Source)
 
-    @classmethod
-    def restore(cls, config: CoreConfig, snapshot: Snapshot) -> Partition:
-        """Go on from a snapshot: feed every input again from its ``resume`` offset.
-
-        Raises `ConfigurationError` when the snapshot was made by another configuration or format.
+    def resume(self, position: Position) -> None:
+        """Go on from ``position``, as a fresh partition into whose state the rows of the same
+        checkpoint have been put: feed every input again from its ``resume`` offset.
         """
-        if snapshot.fingerprint != config.fingerprint:
-            message = (
-                "the state was made with other windows, segments or another format: put the configuration "
-                "back, or rebuild the state from the input"
-            )
-            raise ConfigurationError(message)
-        partition = cls(config)
-        partition.state.load(snapshot.state)
-        partition._time.load(snapshot.time)
-        partition._next = list(snapshot.resume)
-        partition._replay_to = list(snapshot.read_to)
-        partition._is_replaying = partition._next != partition._replay_to
-        partition._is_announced = snapshot.is_announced
-        partition._announced_to = snapshot.announced_to
-        for counts, saved in zip(partition._counts, snapshot.counts, strict=True):
+        self._time.load(position.time)
+        self._next = list(position.resume)
+        self._replay_to = list(position.read_to)
+        self._is_replaying = self._next != self._replay_to
+        self._is_announced = position.is_announced
+        self._announced_to = position.announced_to
+        self._forgotten_to = list(position.forgotten_to)
+        for counts, saved in zip(self._counts, position.counts, strict=True):
             for name, value in saved.items():
                 setattr(counts, name, value)
-        return partition
 
-    def snapshot(self) -> Snapshot:
-        """One consistent state: everything folded, nothing that only waits."""
+    def position(self) -> Position:
+        """Of everything folded, and nothing that only waits."""
         counts = [
             {name: getattr(counts, name) for name in _Counts.__slots__} for counts in self._counts
         ]
         for arrival in self._waiting:
             counts[arrival[1] >> ORDER_BITS]["consumed"] -= 1
-        return Snapshot(
-            fingerprint=self.config.fingerprint,
+        return Position(
             # What was read before stays read, also while it is read again.
             read_to=[max(pair) for pair in zip(self._next, self._replay_to, strict=True)],
             resume=[self.resume_offset(source) for source in Source],
             counts=counts,
             time=self._time.dump(),
-            state=self.state.dump(),
             is_announced=self._is_announced,
             announced_to=self._announced_to,
+            forgotten_to=list(self._forgotten_to),
         )
 
     # -- input
@@ -193,35 +190,56 @@ class Partition:
         counts.consumed += admitted.records
         counts.dead += len(admitted.dead)
         self._next[source] = max(self._next[source], admitted.next_offset or 0)
-        too_late: list[int] = []
         if not admitted.arrivals:
-            return too_late
-        time.wake(source)
-        time.lag_ms = admitted.lag_ms
+            return []
+        if admitted.lag_ms is not None:
+            time.wake(source)
+            time.lag_ms = admitted.lag_ms
         limit = time.limit_of_others(source)
         if self._is_replaying:
             # The watermark stands still until every input is back where the snapshot had read to:
             # else "read before and older than the watermark" would not mean "folded".
             limit = NEVER
-        mark, watermark, disorder = (
-            time.marks[source],
-            time.value,
+        too_late: list[int] = []
+        if not self._take_at_once(source, admitted, limit):
+            too_late = self._take_one_by_one(source, admitted, limit)
+        self._release()
+        self._settle_in()
+        return too_late
+
+    def _take_at_once(self, source: Source, admitted: Admitted[Any], limit: int) -> bool:
+        """Where no record can be late, the watermark need not be taken along record by record."""
+        time = self._time
+        if admitted.has_control:
+            return False
+        highest = max(time.marks[source], admitted.highest_ms - self.config.max_out_of_orderness_ms)
+        reached = max(time.value, min(highest, limit))
+        if admitted.lowest_ms < (time.value if admitted.is_ordered else reached):
+            return False
+        self._fresh += admitted.arrivals
+        time.marks[source], time.value = highest, reached
+        return True
+
+    def _take_one_by_one(self, source: Source, admitted: Admitted[Any], limit: int) -> list[int]:
+        """Take the watermark along record by record, up to ``limit``; returns the offsets of those
+        that came too late.
+        """
+        counts, time, disorder = (
+            self._counts[source],
+            self._time,
             self.config.max_out_of_orderness_ms,
         )
-        if not admitted.has_control:
-            # Where no record can be late, the watermark need not be taken along record by record.
-            highest = max(mark, admitted.highest_ms - disorder)
-            reached = max(watermark, min(highest, limit))
-            if admitted.lowest_ms >= (watermark if admitted.is_ordered else reached):
-                self._fresh += admitted.arrivals
-                time.marks[source], time.value = highest, reached
-                self._release()
-                self._settle_in()
-                return too_late
+        mark, watermark = time.marks[source], time.value
+        too_late: list[int] = []
         wait = self._fresh.append
         for arrival in admitted.arrivals:
             at = arrival[0]
-            if arrival[2].__class__ is TimePassed:
+            kind = arrival[2].__class__
+            if kind is CustomerForgotten:
+                time.value = watermark
+                self._receive_forgetting(source, arrival)
+                continue
+            if kind is TimePassed:
                 counts.control += 1
                 contribution = arrival[4]
             else:
@@ -237,8 +255,6 @@ class Partition:
                 if mark > watermark:
                     watermark = mark if mark < limit else max(limit, watermark)
         time.marks[source], time.value = mark, watermark
-        self._release()
-        self._settle_in()
         return too_late
 
     def _take_replayed(self, source: Source, admitted: Admitted[Any]) -> Admitted[Any]:
@@ -253,6 +269,10 @@ class Partition:
             if arrival[1] & OFFSET_MASK >= known:
                 later.arrivals.append(arrival)
             elif arrival[0] >= folded_to and arrival[2].__class__ is not TimePassed:
+                if is_forgetting(arrival):
+                    if arrival[1] & OFFSET_MASK < self._forgotten_to[source]:
+                        continue
+                    self._forgets += 1
                 self._counts[source].consumed += 1
                 self._fresh.append(arrival)
         self._settle_in()
@@ -272,6 +292,8 @@ class Partition:
         if not self._is_replaying:
             self._time.settle(now_ms)
             self._release()
+            if self._forgets and self._time.stands_still:
+                self._forget_now()
 
     def ahead(self) -> set[Source]:
         """The inputs to hold: too many events wait, and another input is behind. Never all of
@@ -295,6 +317,10 @@ class Partition:
     def waiting(self) -> int:
         """How many events wait for the watermark."""
         return len(self._waiting)
+
+    def read_to(self, source: Source) -> int:
+        """The offset below which everything was read, by us or before our checkpoint was taken."""
+        return max(self._next[source], self._replay_to[source])
 
     def resume_offset(self, source: Source) -> int:
         """The lowest offset still waiting, or the next to read: from here a reader misses
@@ -422,9 +448,9 @@ class Partition:
         self._fresh.clear()
 
     def _fold(self, ready: list[Arrival]) -> None:
-        state = self.state
-        duplicates = state.fold(ready)
-        counts = self._counts
+        state, counts = self.state, self._counts
+        forgetting = [one for one in ready if is_forgetting(one)] if self._forgets else []
+        duplicates = fold_and_forget(state, ready) if forgetting else state.fold(ready)
         ranks = np.array([arrival[1] for arrival in ready], np.int64) >> ORDER_BITS
         for source, folded in enumerate(np.bincount(ranks, minlength=len(Source)).tolist()):
             counts[source].folded += folded
@@ -432,6 +458,31 @@ class Partition:
             source = arrival[1] >> ORDER_BITS
             counts[source].folded -= 1
             counts[source].duplicate += 1
+        for arrival in forgetting:
+            source = arrival[1] >> ORDER_BITS
+            counts[source].folded -= 1
+            counts[source].control += 1
+        self._forgets -= len(forgetting)
+
+    def _forget_now(self) -> None:
+        """Everyone who is still to be forgotten is, at the moment at which time stands."""
+        waiting = self._waiting
+        for arrival in [one for one in waiting if is_forgetting(one)]:
+            self.state.forget(name_in(arrival), self._time.value)
+            self._counts[arrival[1] >> ORDER_BITS].control += 1
+        waiting[:] = [one for one in waiting if not is_forgetting(one)]
+        self._forgets = 0
+        self._forgotten_to = list(self._next)
+
+    def _receive_forgetting(self, source: Source, arrival: Arrival) -> None:
+        """Behind the watermark a customer is forgotten at once; else the record waits its turn."""
+        if arrival[0] >= self._time.value:
+            self._fresh.append(arrival)
+            self._forgets += 1
+            return
+        self._release()
+        self.state.forget(name_in(arrival), self._time.value)
+        self._counts[source].control += 1
 
     def _receive_late(self, source: Source, arrival: Arrival, watermark: int) -> bool:
         """Fold an event behind the watermark, or say that it is too late."""

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.arrivals import DIGEST, Arrival
-from streams.customers import Customer
+from streams.customers import NO_SLOT, Customer
 from streams.segments import Integers
 from streams.windows import DAY_MS
 
@@ -67,10 +67,13 @@ class RecentIds:
         self._taken += 1
         return slot
 
-    def release(self, slot: int) -> None:
-        """Forget the ring; the slot may be another customer's from now on."""
-        self._clear(slot)
-        self._free.append(slot)
+    def release(self, customer: Customer) -> None:
+        """Forget the ring of a customer who leaves memory; its slot may be another's from now
+        on.
+        """
+        self._clear(customer.slot)
+        self._free.append(customer.slot)
+        customer.slot = NO_SLOT
 
     def ids(self, slot: int) -> bytes:
         """The hashes in the ring, the oldest first."""
@@ -81,11 +84,21 @@ class RecentIds:
         oldest = (count & _PLACES) * HASH_BYTES
         return ring[oldest:] + ring[:oldest]
 
-    def restore(self, slot: int, ids: bytes, touched_ms: int) -> None:
-        """The inverse of `ids`, for an empty ring."""
-        held = len(ids) // HASH_BYTES
-        self._rings[slot, :held] = np.frombuffer(ids, np.uint64)
-        self._counts[slot] = held
+    def dump(self, slots: Integers) -> tuple[list[int], list[bytes]]:
+        """What `restore` needs of each of these rings."""
+        counts = self._counts.take(slots)
+        rings = self._rings.take(slots, 0).tobytes()
+        held = np.minimum(counts, REMEMBERED) * HASH_BYTES
+        starts = np.arange(0, len(rings), _RING_BYTES)
+        ends = (starts + held).tolist()
+        return counts.tolist(), [
+            rings[start:end] for start, end in zip(starts.tolist(), ends, strict=True)
+        ]
+
+    def restore(self, slot: int, count: int, ring: bytes, touched_ms: int) -> None:
+        """The inverse of `dump`, for an empty ring."""
+        self._rings[slot, : len(ring) // HASH_BYTES] = np.frombuffer(ring, np.uint64)
+        self._counts[slot] = count
         self._touched[slot] = touched_ms
 
     def accept(self, slot: int, *, touched_ms: int, now_ms: int, digest: bytes) -> bool:

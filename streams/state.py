@@ -11,7 +11,7 @@ Rules that hold everywhere in this file:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
 
 import numpy as np
@@ -25,9 +25,9 @@ from schemas.events import (
     SessionEnded,
     SubscriptionCancelled,
 )
-from streams.arrivals import CUSTOMER, NO_ATTRIBUTES, Arrival
+from streams.arrivals import CELL, CUSTOMER, NO_ATTRIBUTES, Arrival, name_in
 from streams.config import CoreConfig
-from streams.customers import NO_SESSION, Customer, Return
+from streams.customers import NO_SESSION, NO_SLOT, Customer, Return
 from streams.last_seen import NEVER
 from streams.open_pane import BOUNCED, CONVERTED
 from streams.recent_ids import RecentIds
@@ -39,6 +39,7 @@ from streams.windows import DAY_MS
 
 LONGEST_SESSION_MS = DAY_MS
 _slot_of = attrgetter("slot")
+_session_start, _session_last = attrgetter("session_start"), attrgetter("session_last")
 
 
 class State:
@@ -107,15 +108,15 @@ class State:
         gap, shortest, cells = self._gap, self._sizes[0], self._cells
         views_are_activity = self._views_are_activity
         pane_start, pane_end = timeline.pane_start, timeline.pane_end
-        # All look-ups first: in a loop as tight as this they overlap, and the customers are in the
-        # cache when their events come.
-        found = list(map(self.customers.get, map(itemgetter(CUSTOMER), arrivals)))
+        # All customers first: in a loop as tight as this the memory is read ahead, and they are in
+        # the cache when their events come.
+        met: list[Customer] = list(map(itemgetter(CUSTOMER), arrivals))
         try:
-            slots = list(map(_slot_of, found))
-        except AttributeError:  # None: a search for it would cost more than this nearly never does.
-            self._meet(arrivals, found)
-            slots = list(map(_slot_of, found))
-        met: list[Customer] = found  # type: ignore[assignment]
+            slots = list(map(_slot_of, met))
+        except AttributeError:  # A name: a search for it would cost more than this seldom does.
+            slots = self._meet(arrivals, met)
+        if NO_SLOT in slots:
+            slots = self._meet(arrivals, met)
         duplicates: list[Arrival] = []
         if again := self.recent_ids.duplicates(slots, arrivals, met):
             duplicates = [arrivals[i] for i in again]
@@ -265,8 +266,8 @@ class State:
         already passed are corrected. It never opens, extends or splits a session; an order marks a
         session that is still open and had started by then.
         """
-        at, _, event, micros, _, identity, digest, cell = arrival
-        timeline = self.timeline
+        at, _, event, micros, _, _, digest, cell = arrival
+        timeline, identity = self.timeline, name_in(arrival)
         if timeline.observed_from_ms is None:
             timeline.start(at)
             timeline.advance(watermark_ms)
@@ -381,13 +382,27 @@ class State:
 
     # -- snapshot
 
-    def row_of(self, identity: str) -> bytes | None:
-        """The row of a customer as it is now; None for somebody who isn't there."""
-        customer = self.customers.get(identity)
-        if customer is None:
-            return self.packed.get(identity)
-        due = NOT_DUE if customer.session_start == NO_SESSION else self._session_due(customer)
-        return pack(customer, self.recent_ids.ids(customer.slot), due)
+    def rows_of(self, names: list[str]) -> list[bytes | None]:
+        """The rows of these customers as they are now; None for one who isn't there."""
+        found = list(map(self.customers.get, names))
+        here = [customer for customer in found if customer is not None] if None in found else found
+        rows: Iterable[bytes | None] = self._pack(here)  # type: ignore[arg-type]
+        if len(here) == len(found):
+            return list(rows)
+        packed, rows = self.packed.get, iter(rows)
+        return [
+            packed(name) if customer is None else next(rows)
+            for name, customer in zip(names, found, strict=True)
+        ]
+
+    def _pack(self, customers: list[Customer]) -> list[bytes]:
+        starts, lasts = (
+            np.fromiter(map(moment, customers), np.int64, len(customers))
+            for moment in (_session_start, _session_last)
+        )
+        dues = np.minimum(lasts + self._gap, starts + LONGEST_SESSION_MS)
+        dues[starts == NO_SESSION] = NOT_DUE
+        return pack(customers, dues, self.recent_ids)
 
     def load(self, rows: dict[str, bytes]) -> None:
         """Take the customers of these rows into a fresh state. Their timers are armed; nothing else
@@ -405,17 +420,16 @@ class State:
         """A known customer, unpacked if need be."""
         customer = self.customers.get(identity)
         if customer is None and (row := self.packed.pop(identity, None)) is not None:
-            customer, ids = unpack(identity, row, slot=self.recent_ids.take_slot())
-            self.recent_ids.restore(customer.slot, ids, customer.touched)
-            self.customers[identity] = customer
+            customer = self.customers[identity] = unpack(identity, row, self.recent_ids)
         return customer
 
-    def _meet(self, arrivals: Sequence[Arrival], found: list[Customer | None]) -> None:
-        """Put those who were not ``found`` there, each from the first event on."""
-        for i, known in enumerate(found):
-            if known is None:
-                *_, identity, _, cell = arrivals[i]
-                found[i] = self.find(identity) or self._new(identity, cell)
+    def _meet(self, arrivals: Sequence[Arrival], met: list[Customer]) -> list[int]:
+        """Put customers into ``met`` where only their names are known, and all their slots."""
+        for i, arrival in enumerate(arrivals):
+            if met[i].__class__ is str or met[i].slot == NO_SLOT:
+                identity = name_in(arrival)
+                met[i] = self.find(identity) or self._new(identity, arrival[CELL])
+        return list(map(_slot_of, met))
 
     def _new(self, identity: str, cell: int) -> Customer:
         """A customer whose first event carries the attributes of ``cell``, as far as it is one."""
@@ -444,7 +458,7 @@ class State:
             self._close_session(customer)
         if customer.is_armed:
             self._wheel.remove(customer)
-        self.recent_ids.release(customer.slot)
+        self.recent_ids.release(customer)
         if self.is_tracked:
             self.touched.append(customer)
 

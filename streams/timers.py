@@ -1,8 +1,8 @@
 """Silence is a signal: timers on event time, in a wheel of buckets one base pane wide.
 
-A customer stands in at most one bucket. A timer that comes due too early, because the customer was
-active since, is put into the bucket of its new moment; so an event never moves a timer, and there
-is one heap entry a bucket, not one an event.
+A customer stands in at most one bucket, by name as long as nobody has looked at the row. A timer
+that comes due too early, because the customer was active since, is put into the bucket of its new
+moment; so an event never moves a timer, and there is one heap entry a bucket, not one an event.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ class Wheel:
 
     def __init__(self) -> None:
         """An empty wheel."""
-        self._buckets: dict[int, list[Customer]] = {}
+        self._buckets: dict[int, list[Customer | str]] = {}
         self._order: list[int] = []
 
-    def arm(self, pane: int, customer: Customer) -> None:
+    def arm(self, pane: int, customer: Customer | str) -> None:
         """Let ``customer`` come due in base pane ``pane``."""
         bucket = self._buckets.get(pane)
         if bucket is None:
@@ -29,13 +29,21 @@ class Wheel:
         else:
             bucket.append(customer)
 
+    def remove(self, customer: Customer) -> None:
+        """Let ``customer``, who stands in a bucket, come due no more. Looks through all buckets."""
+        for bucket in self._buckets.values():
+            for one in (customer, customer.id):
+                if one in bucket:
+                    bucket.remove(one)
+                    return
+
     def next_pane(self) -> int | None:
         """The earliest pane in which a timer comes due."""
         return self._order[0] if self._order else None
 
-    def take(self, pane: int) -> list[Customer]:
+    def take(self, pane: int) -> list[Customer | str]:
         """Remove and return everyone due in ``pane`` or before it."""
-        due: list[Customer] = []
+        due: list[Customer | str] = []
         while self._order and self._order[0] <= pane:
             due += self._buckets.pop(heapq.heappop(self._order))
         return due

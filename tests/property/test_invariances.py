@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -16,9 +15,10 @@ from hypothesis import strategies as st
 from schemas.decode import Decoder
 from schemas.records import Partial, PublishedResult, Result
 from schemas.topics import Source
+from streams.config import CoreConfig
 from streams.evaluate import evaluate
 from streams.moments import from_text
-from streams.partition import Partition, Snapshot, TickSums
+from streams.partition import TickSums
 from streams.quantiles import BINS
 from streams.rollup import RollUp, result_id
 from tests.oracle.generate import DAYS, MONTHS, SHAPES, arrivals, batches, history, split
@@ -35,6 +35,8 @@ from tests.property.engine_runs import (
     run,
     scatter,
 )
+from tests.rig.durable import MemoryLog, write
+from tests.rig.sameness import differences
 
 pytestmark = pytest.mark.property
 
@@ -98,12 +100,16 @@ def test_the_cut_into_batches_does_not_matter_even_with_late_records(
 @settings(max_examples=2, phases=UNSHRUNK)
 @given(seed=seeds)
 def test_crashes_do_not_matter_even_with_late_records(shape: Shape, seed: int) -> None:
-    """A snapshot, a new partition that goes on from it; sometimes once more before it caught up."""
+    """Checkpoints; now and then a new partition that goes on from one, and once more before it has
+    caught up.
+    """
     cut = batches(arrivals(shape, history(shape, seed), seed), seed, size=20)
     rng = random.Random(seed)
-    engine = Run(config_of(shape))
+    engine = Durable(config_of(shape))
     for number, batch in enumerate(cut):
         engine.feed(batch)
+        if rng.random() < 0.2:
+            write(engine.log, engine.keeper)
         if rng.random() < 5 / len(cut):
             engine = restored(engine)
             for again in cut[: rng.randrange(number + 1)]:
@@ -121,7 +127,9 @@ def test_after_a_crash_the_inputs_may_come_back_in_any_order(shape: Shape, seed:
     shape = shape.on_time()
     stream = arrivals(shape, history(shape, seed), seed)
     cut = batches(stream, seed, size=20)
-    engine = run(shape, cut[: len(cut) // 2])
+    engine = Durable(config_of(shape))
+    for batch in cut[: len(cut) // 2]:
+        engine.feed(batch)
     engine = restored(engine)
     for source in random.Random(seed).sample(list(Source), len(Source)):
         for batch in split([[one for one in stream if one.source == source]], seed):
@@ -129,11 +137,20 @@ def test_after_a_crash_the_inputs_may_come_back_in_any_order(shape: Shape, seed:
     assert_same(run(shape, cut), engine)
 
 
-def restored(before: Run) -> Run:
-    """The engine as it comes back from its snapshot, by way of bytes."""
-    packed = msgspec.msgpack.encode(before.partition.snapshot())
-    snapshot = msgspec.msgpack.decode(packed, type=Snapshot)
-    after = Run(before.config, Partition.restore(before.config, snapshot))
+class Durable(Run):
+    """A run that is checkpointed into a log, which is read again when it restarts."""
+
+    def __init__(self, config: CoreConfig, log: MemoryLog | None = None) -> None:
+        self.log = MemoryLog() if log is None else log
+        self.keeper = self.log.take_over(config)
+        super().__init__(config, self.keeper.partition)
+
+
+def restored(before: Durable) -> Durable:
+    """The engine as it comes back from its checkpoint, by way of the log."""
+    write(before.log, before.keeper)
+    after = Durable(before.config, before.log)
+    assert differences(before.partition, after.partition) == []
     after.ticks, after.too_late = before.ticks, before.too_late
     return after
 

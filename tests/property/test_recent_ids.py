@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_digest
 
 from schemas.events import PageViewed
 from streams.arrivals import Arrival
-from streams.customers import Customer
+from streams.customers import NO_SLOT, Customer
 from streams.last_seen import NEVER
 from streams.recent_ids import FEW, REMEMBERED, SILENCE_MS, RecentIds
 
@@ -70,9 +71,10 @@ def test_whole_batches_are_judged_as_the_rule_judges_event_by_event(
             held = recent.ids(customer.slot)
             assert held == b"".join(naive.ids[number])
             if is_restored_between:
-                recent.release(customer.slot)
+                (count,), (ring,) = recent.dump(np.array([customer.slot]))
+                recent.release(customer)
                 customer.slot = recent.take_slot()
-                recent.restore(customer.slot, held, customer.touched)
+                recent.restore(customer.slot, count, ring, customer.touched)
 
 
 def test_more_customers_than_places_are_all_remembered() -> None:
@@ -87,7 +89,9 @@ def test_more_customers_than_places_are_all_remembered() -> None:
 def test_a_slot_that_was_given_back_remembers_nothing() -> None:
     recent = RecentIds()
     slot = recent.take_slot()
+    customer = Customer("c", slot=slot, persona=0, region=0, cell=0)
     assert recent.accept(slot, touched_ms=NEVER, now_ms=5, digest=digest(1))
-    recent.release(slot)
+    recent.release(customer)
+    assert customer.slot == NO_SLOT
     assert recent.take_slot() == slot
     assert recent.accept(slot, touched_ms=NEVER, now_ms=5, digest=digest(1))

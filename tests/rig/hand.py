@@ -14,7 +14,8 @@ from streams.admission import Admission, Admitted
 from streams.config import CoreConfig
 from streams.metrics import WindowTotals, dense_durations, results_of
 from streams.moments import to_text
-from streams.partition import Partition, TickSums
+from streams.partition import TickSums
+from tests.rig.durable import MemoryLog, restored
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,9 @@ class Hand:
 
     def __init__(self, config: CoreConfig) -> None:
         self.config = config
-        self.partition = Partition(config)
+        self.log = MemoryLog()
+        self.keeper = self.log.take_over(config)
+        self.partition = self.keeper.partition
         self.ticks: list[TickSums] = []
         self.too_late: list[tuple[Source, int]] = []
         self.logs: dict[Source, list[Record]] = {source: [] for source in Source}
@@ -91,7 +94,7 @@ class Hand:
         log.append(Record(key, json.dumps(event).encode(), len(log), written))
 
     def admit(self, source: Source, records: list[Record]) -> Admitted[Record]:
-        return self._admission.admit(source, records)
+        return self._admission.admit(source, records, known=self.partition.state.customers)
 
     def receive(self, source: Source, admitted: Admitted[Record]) -> None:
         self.too_late += [(source, one) for one in self.partition.receive(source, admitted)]
@@ -116,12 +119,17 @@ class Hand:
         self.ticks += self.partition.drain()
 
     def crash(self) -> None:
-        """Start again from a snapshot; every input comes back from where its waiting events begin."""
-        snapshot = self.partition.snapshot()
-        self.partition = Partition.restore(self.config, snapshot)
+        """Start again from a checkpoint; every input comes back from where its waiting events begin."""
+        resume = self.restore()
         for source in Source:
-            again = self.logs[source][snapshot.resume[source] :]
-            self.receive(source, self.admit(source, again))
+            self.receive(source, self.admit(source, self.logs[source][resume[source] :]))
+
+    def restore(self) -> list[int]:
+        """Go on from a checkpoint. Returns from which offset to read each input again."""
+        position = self.keeper.partition.position()
+        self.keeper = restored(self.keeper, self.log)
+        self.partition = self.keeper.partition
+        return position.resume
 
     def sums_at(self, window: int, end_ms: int) -> TickSums:
         """The newest report that speaks of a boundary."""

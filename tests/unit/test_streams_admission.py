@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from schemas.reasons import Reason
 from schemas.topics import Source
 from streams.admission import OFFSET_MASK, ORDER_BITS, Admission, Admitted
 from streams.config import CoreConfig
+from streams.customers import Customer
 
 AT_MS = 1_000_000_000_000
 CONFIG = CoreConfig(max_future_ms=1_000)
@@ -47,7 +47,7 @@ def control(offset: int, until: int, timestamp: int = AT_MS) -> Record:
 
 
 def admit(
-    *records: Record, known: Container[str] = (), start: int = 0, owner: int = 0
+    *records: Record, known: tuple[str, ...] = (), start: int = 0, owner: int = 0
 ) -> Admitted[Record]:
     """Customers called c... live in partition 0 of 4."""
     admission = Admission(
@@ -57,7 +57,11 @@ def admit(
         partitions=4,
         partition_of=lambda key, partitions: (key[0] - ord("c")) % partitions,
     )
-    return admission.admit(Source.SESSIONS, records, known=known, start=start)
+    customers = {
+        name: Customer(name, slot=slot, persona=0, region=0, cell=0)
+        for slot, name in enumerate(known)
+    }
+    return admission.admit(Source.SESSIONS, records, known=customers, start=start)
 
 
 def reasons(admitted: Admitted[Record]) -> list[Reason]:
@@ -111,7 +115,7 @@ def test_a_key_of_another_partition_is_refused() -> None:
 
 def test_a_known_customer_vouches_for_the_key() -> None:
     """Hashing every key would cost more than folding the event."""
-    assert reasons(admit(record(key="d", customer_id="d"), known={"d"})) == []
+    assert reasons(admit(record(key="d", customer_id="d"), known=("d",))) == []
 
 
 def test_the_key_is_checked_before_the_partition_and_that_before_the_future() -> None:

@@ -236,19 +236,19 @@ def test_the_watermark_stands_still_until_every_input_is_back_where_it_was() -> 
     hand = Hand(CONFIG)
     all_speak(hand, T0)
     hand.send(view("c", T0 + MINUTE_MS, "ahead"))
-    snapshot = hand.partition.snapshot()
-    assert snapshot.resume != snapshot.read_to
-    hand.partition = type(hand.partition).restore(CONFIG, snapshot)
+    position = hand.partition.position()
+    assert position.resume != position.read_to
+    hand.restore()
     before = hand.partition.watermark
     for source in (PURCHASES, SOCIAL, SUPPORT):
-        hand.receive(source, hand.admit(source, hand.logs[source][snapshot.resume[source] :]))
+        hand.receive(source, hand.admit(source, hand.logs[source][position.resume[source] :]))
     for make in (order, like, answer):
         hand.send(make("c", T0 + HOUR_MS, f"new {make.__name__}"))
     hand.quiet(*Source)
     hand.partition.tick(T0 + DAY_MS)
     assert hand.partition.watermark == before
     assert hand.partition.ahead() == {PURCHASES, SOCIAL, SUPPORT}
-    hand.receive(SESSIONS, hand.admit(SESSIONS, hand.logs[SESSIONS][snapshot.resume[SESSIONS] :]))
+    hand.receive(SESSIONS, hand.admit(SESSIONS, hand.logs[SESSIONS][position.resume[SESSIONS] :]))
     hand.send(view("c", T0 + HOUR_MS, "new view"))
     assert hand.partition.watermark == T0 + HOUR_MS - DISORDER_MS
     for source in Source:

@@ -11,10 +11,10 @@ import pytest
 from schemas.topics import Source
 from streams.config import CoreConfig
 from streams.last_seen import NEVER
-from streams.partition import FOREVER, Account, Partition, Snapshot
+from streams.partition import FOREVER, Account
 from streams.state import State
 from streams.timeline import Timeline
-from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, ConfigurationError, Window, WindowSet
+from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.hand import Hand, order, view
 
 T0 = 20_000 * DAY_MS
@@ -126,52 +126,7 @@ def test_a_batch_of_dead_records_is_counted_and_moves_no_time() -> None:
     assert hand.partition.watermark == NEVER
 
 
-# -- snapshots
-
-
-def wire(snapshot: Snapshot) -> Snapshot:
-    """Through bytes and back, as a checkpoint goes."""
-    return msgspec.msgpack.decode(msgspec.msgpack.encode(snapshot), type=Snapshot)
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        CoreConfig(windows=WindowSet.of([Window.parse("1h/10m")])),
-        msgspec.structs.replace(
-            CONFIG, windows=WindowSet.of(CONFIG.windows.windows, session_gap_ms=HOUR_MS)
-        ),
-        msgspec.structs.replace(CONFIG, activity=frozenset({"order_placed"})),
-    ],
-    ids=["windows", "session gap", "activity"],
-)
-def test_a_snapshot_of_another_configuration_is_refused_and_the_way_out_named(
-    other: CoreConfig,
-) -> None:
-    snapshot = Partition(CONFIG).snapshot()
-    with pytest.raises(ConfigurationError, match="rebuild the state from the input"):
-        Partition.restore(other, snapshot)
-    Partition.restore(msgspec.structs.replace(CONFIG, allowed_lateness_ms=7), snapshot)
-
-
-def test_a_snapshot_before_the_first_event_restores_to_a_fresh_partition() -> None:
-    snapshot = wire(Partition(CONFIG).snapshot())
-    assert Partition.restore(CONFIG, snapshot).snapshot() == Partition(CONFIG).snapshot()
-
-
-def test_a_snapshot_goes_through_bytes_and_gives_the_same_snapshot_again() -> None:
-    hand = Hand(CONFIG)
-    for number in range(40):
-        at = T0 + number * 13 * MINUTE_MS
-        hand.send(view(f"c{number % 7}", at, f"v{number}", session_id=str(number % 3)))
-        hand.send(order(f"c{number % 5}", at, f"o{number}", persona="p"))
-        hand.pass_time(at - 20 * MINUTE_MS)
-    snapshot = hand.partition.snapshot()
-    restored = Partition.restore(CONFIG, wire(snapshot))
-    again = restored.snapshot()
-    assert again.read_to == snapshot.read_to
-    assert again.resume == snapshot.resume
-    assert msgspec.msgpack.encode(again.state) == msgspec.msgpack.encode(snapshot.state)
+# -- restarts
 
 
 def test_waiting_events_are_read_again_and_counted_once() -> None:

@@ -1,0 +1,399 @@
+"""A log-structured store: which rows are durable, in which chunks, and which chunks are worth
+rewriting.
+
+- A *row* is a key of a table and its bytes. A *chunk* holds the rows that one checkpoint wrote, at
+  most `LIMIT_BYTES` of them. Chunks are never changed: a row that is written again leaves a dead one
+  behind, in an older chunk. The *manifest* is the list of live chunks, oldest first; read in that
+  order, the last word on a key counts.
+- A row is deleted by a *deletion row*. It stays as long as a chunk is live that is older than it,
+  since that may hold a dead row of its key.
+- *Cleaning*: a chunk's live rows go into the next checkpoint's chunks, and the chunk leaves the
+  manifest. It is paid from a credit that fresh bytes earn, one for one. So what is written is at
+  most twice what changed, and by taking the emptiest chunks first that is enough to keep all chunks
+  together below about twice what is live.
+- The number of chunks is bounded too: beyond `chunk_limit` the smallest are put together.
+
+Only the manifest and the index are held here. The rows' bytes belong to whoever hands them over;
+``read`` gives them again when a chunk is cleaned.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import NamedTuple, cast
+from zlib import crc32
+
+import msgspec
+
+from streams.claims import Claim
+
+Rows = dict[str, bytes | None]
+"""Rows of one table by key; None deletes."""
+
+Read = Callable[[int, list[str]], list[bytes]]
+"""The present rows of these keys of a table, in their order."""
+
+CHUNK = "k"
+TARGET_BYTES = 320 * 1_024
+LIMIT_BYTES = 512 * 1_024
+"""No record of a chunk is larger: a broker's default limit is a megabyte."""
+SLACK_BYTES = 4 * 1_048_576
+"""So much garbage is nothing to clean up for."""
+SMALL_CHUNKS = 512
+"""So many chunks may be small."""
+MERGED_AT_ONCE = 256
+GRAVES = 1_024
+GRAVES_SHARE = 8
+"""So many deletion rows may wait for older chunks to go, and one for each so many live rows: beyond
+that the oldest chunk is cleaned.
+"""
+CREDIT_LIMIT_BYTES = 8 * 1_048_576
+_CARRY_BYTES = 1_048_576
+"""A checkpoint cleans at most this much, or as much as is fresh in it: it is to stay short."""
+_ROW_OVERHEAD = 8
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[dict[str, bytes | None]]).decode
+
+
+class ChunkId(NamedTuple):
+    """Unique: no writer uses a sequence number of an epoch twice."""
+
+    epoch: int
+    writer: str
+    seq: int
+    part: int
+
+    @property
+    def key(self) -> bytes:
+        """The record key."""
+        return f"{CHUNK}|{self.epoch}|{self.writer}|{self.seq}|{self.part}".encode()
+
+
+def crc_of(key: bytes, value: bytes) -> int:
+    """What the manifest remembers of a record."""
+    return crc32(value, crc32(key))
+
+
+class Chunk:
+    """What the index knows of a live chunk. By table: its keys, the bytes of its rows, and how many
+    of them are live.
+    """
+
+    __slots__ = ("crc", "id", "keys", "live", "live_bytes", "number", "row_bytes", "size")
+
+    def __init__(self, chunk_id: ChunkId, number: int, crc: int, size: int) -> None:
+        """``number`` rises from chunk to chunk; ``size`` is that of the record."""
+        self.id = chunk_id
+        self.number = number
+        self.crc = crc
+        self.size = size
+        self.keys: list[list[str]] = []
+        self.row_bytes: list[int] = []
+        self.live: list[int] = []
+        self.live_bytes = 0
+        """By the mean size of its rows: the size of a dead row is not remembered."""
+
+    def weigh(self) -> int:
+        """Set `live_bytes`; returns by how much it changed."""
+        before = self.live_bytes
+        self.live_bytes = sum(
+            (size + _ROW_OVERHEAD * len(keys)) * live // len(keys)
+            for keys, size, live in zip(self.keys, self.row_bytes, self.live, strict=True)
+            if keys
+        )
+        return self.live_bytes - before
+
+
+class NewChunk(NamedTuple):
+    """A chunk that is to be written."""
+
+    id: ChunkId
+    crc: int
+    value: bytes
+
+
+class Written(NamedTuple):
+    """What a checkpoint changes in the store."""
+
+    added: list[NewChunk]
+    dropped: list[ChunkId]
+    fresh_bytes: int
+    """The changed rows, without what was carried over from older chunks."""
+
+
+class Journal:
+    """The index of one partition's durable rows."""
+
+    def __init__(self, tables: int) -> None:
+        """An empty store of so many tables."""
+        self.chunks: dict[ChunkId, Chunk] = {}
+        """The manifest, oldest first."""
+        self.size = 0
+        """Bytes of all live chunks."""
+        self.live_bytes = 0
+        """Bytes of all live rows, about."""
+        self.fresh_bytes = 0
+        """Bytes of the changed rows that were written here, ever."""
+        self.written_bytes = 0
+        """Bytes of the chunks that hold them and what was carried over."""
+        self._where: list[dict[str, Chunk | None]] = [{} for _ in range(tables)]
+        """The chunk of each live row, deletion rows included; None while it is being written."""
+        self._buried: list[dict[str, int]] = [{} for _ in range(tables)]
+        """Which of them are deletion rows, and the number below which chunks may hold dead rows of
+        the key; ascending.
+        """
+        self._dead: list[Chunk] = []
+        """Chunks without a live row that are still in the manifest."""
+        self._number = 0
+        self._credit = 0
+
+    @property
+    def chunk_limit(self) -> int:
+        """Beyond so many chunks the smallest are put together."""
+        return SMALL_CHUNKS + 2 * self.size // TARGET_BYTES
+
+    @property
+    def buried(self) -> int:
+        """How many deletion rows there are."""
+        return sum(map(len, self._buried))
+
+    # -- writing
+
+    def write(
+        self,
+        changes: Sequence[Rows],
+        *,
+        claim: Claim,
+        seq: int,
+        read: Read,
+    ) -> Written:
+        """Take the changed rows of each table into chunks of ``claim``'s checkpoint ``seq``.
+
+        ``read`` is asked only for rows that are not among the changes.
+        """
+        rows = [self._replace(table, one) for table, one in enumerate(changes)]
+        fresh_bytes = sum(map(_bytes_of, rows))
+        self.fresh_bytes += fresh_bytes
+        self._credit = min(self._credit + fresh_bytes, CREDIT_LIMIT_BYTES)
+        victims = self._victims(max(fresh_bytes, _CARRY_BYTES))
+        for victim in victims:
+            self._carry(victim, rows, read)
+        dropped, self._dead = self._dead, []
+        for chunk in dropped:
+            del self.chunks[chunk.id]
+            self.size -= chunk.size
+        added = [
+            self._add(ChunkId(*claim, seq, part), body, value)
+            for part, (body, value) in enumerate(_encoded(rows))
+        ]
+        self.written_bytes += sum(len(chunk.value) for chunk in added)
+        self._expire()
+        return Written(added, [chunk.id for chunk in dropped], fresh_bytes)
+
+    def _replace(self, table: int, rows: Rows) -> Rows:
+        """The rows that these replace are dead. Returns them without deletions of what is not
+        there.
+        """
+        where, buried = self._where[table], self._buried[table]
+        if None in rows.values():
+            rows = {
+                key: row
+                for key, row in rows.items()
+                if row is not None or (key in where and key not in buried)
+            }
+        self._lose(table, Counter(map(where.get, rows)))
+        where.update(dict.fromkeys(rows, None))
+        if buried:
+            for key in buried.keys() & rows.keys():
+                del buried[key]
+        if None in rows.values():
+            buried.update((key, self._number) for key, row in rows.items() if row is None)
+        return rows
+
+    def _lose(self, table: int, rows: Counter[Chunk | None]) -> None:
+        """So many rows have died in each of these chunks."""
+        for chunk, count in rows.items():
+            if chunk is not None:
+                chunk.live[table] -= count
+                self.live_bytes += chunk.weigh()
+                if not any(chunk.live):
+                    self._dead.append(chunk)
+
+    def _victims(self, at_most: int) -> list[Chunk]:
+        """The chunks to clean now: emptiest, smallest or oldest, as far as the credit reaches."""
+        found: dict[ChunkId, Chunk] = {}
+        live = [chunk for chunk in self.chunks.values() if any(chunk.live)]
+        size = sum(chunk.size for chunk in live)
+        left = min(self._credit, at_most)
+        wanted: list[Chunk] = []
+        if self.buried > GRAVES + sum(map(len, self._where)) // GRAVES_SHARE:
+            wanted += live[:1]
+        if size > 2 * self.live_bytes + SLACK_BYTES:
+            for chunk in sorted(live, key=_fullness):
+                if size <= 2 * self.live_bytes + SLACK_BYTES:
+                    break
+                size -= chunk.size - chunk.live_bytes
+                wanted.append(chunk)
+        if len(live) > self.chunk_limit:
+            wanted += sorted(live, key=_liveness)[:MERGED_AT_ONCE]
+        for chunk in wanted:
+            if chunk.live_bytes <= left and chunk.id not in found:
+                found[chunk.id] = chunk
+                left -= chunk.live_bytes
+                self._credit -= chunk.live_bytes
+        return list(found.values())
+
+    def _carry(self, victim: Chunk, rows: list[Rows], read: Read) -> None:
+        """The live rows of a chunk that is cleaned go with the fresh ones."""
+        for table, keys in enumerate(victim.keys):
+            where, buried = self._where[table], self._buried[table]
+            live = [key for key in keys if where.get(key) is victim]
+            if live:
+                kept = [key for key in live if key not in buried]
+                carried: Rows = dict.fromkeys(buried.keys() & live)
+                carried.update(zip(kept, read(table, kept), strict=True))
+                rows[table] = rows[table] | carried
+                where.update(dict.fromkeys(carried, None))
+                self._lose(table, Counter({victim: len(live)}))
+
+    def _add(self, chunk_id: ChunkId, body: list[Rows], value: bytes) -> NewChunk:
+        crc = crc_of(chunk_id.key, value)
+        chunk = Chunk(chunk_id, self._number, crc, len(value))
+        self._number += 1
+        chunk.keys = [list(rows) for rows in body]
+        chunk.row_bytes = [_bytes_of(rows) for rows in body]
+        chunk.live = [len(rows) for rows in body]
+        self._enter(chunk)
+        for table, rows in enumerate(body):
+            self._where[table].update(dict.fromkeys(rows, chunk))
+        return NewChunk(chunk_id, crc, value)
+
+    def _enter(self, chunk: Chunk) -> None:
+        self.chunks[chunk.id] = chunk
+        self.size += chunk.size
+        self.live_bytes += chunk.weigh()
+
+    def _expire(self) -> None:
+        """Deletion rows that are older than every chunk have nothing left to delete."""
+        oldest = next((chunk.number for chunk in self.chunks.values()), self._number)
+        for table, buried in enumerate(self._buried):
+            over: list[str] = []
+            for key, born in buried.items():
+                if born > oldest:
+                    break
+                over.append(key)
+            where = self._where[table]
+            self._lose(table, Counter([where.pop(key) for key in over]))
+            for key in over:
+                del buried[key]
+
+    # -- reading
+
+    @classmethod
+    def load(
+        cls, manifest: Mapping[ChunkId, int], values: Mapping[ChunkId, bytes], tables: int
+    ) -> tuple[Journal, list[dict[str, bytes]]]:
+        """The index and the live rows of each table, from the chunks of ``manifest`` (id to CRC,
+        oldest first).
+
+        Raises `msgspec.DecodeError`, `ValueError` for a chunk that is none.
+        """
+        journal = cls(tables)
+        found: list[Rows] = [{} for _ in range(tables)]
+        for chunk_id, crc in manifest.items():
+            value = values[chunk_id]
+            body = _decode(value)
+            chunk = Chunk(chunk_id, journal._number, crc, len(value))
+            journal._number += 1
+            for known, where, rows in zip(found, journal._where, body, strict=True):
+                known.update(rows)
+                where.update(dict.fromkeys(rows, chunk))
+                chunk.keys.append(list(rows))
+                chunk.row_bytes.append(_bytes_of(rows))
+                chunk.live.append(0)
+            journal.chunks[chunk_id] = chunk
+        for table, where in enumerate(journal._where):
+            for one, count in Counter(where.values()).items():
+                if one is not None:
+                    one.live[table] = count
+        for chunk in list(journal.chunks.values()):
+            journal._enter(chunk)
+            if not any(chunk.live):
+                journal._dead.append(chunk)
+        live: list[dict[str, bytes]] = []
+        for table, rows in enumerate(found):
+            gone = (
+                [key for key, row in rows.items() if row is None] if None in rows.values() else []
+            )
+            where = journal._where[table]
+            numbers = {key: one.number for key in gone if (one := where[key]) is not None}
+            journal._buried[table] = dict(sorted(numbers.items(), key=itemgetter(1)))
+            for key in gone:
+                del rows[key]
+            live.append(cast("dict[str, bytes]", rows))
+        journal._expire()
+        return journal, live
+
+
+def _bytes_of(rows: Rows) -> int:
+    """Bytes of keys and rows; a deletion row has only a key."""
+    values = rows.values()
+    if None in values:
+        values = [row or b"" for row in values]  # type: ignore[assignment]
+    return sum(map(len, values)) + sum(map(len, rows))  # type: ignore[arg-type]
+
+
+def _fullness(chunk: Chunk) -> float:
+    return chunk.live_bytes / chunk.size
+
+
+def _liveness(chunk: Chunk) -> int:
+    return chunk.live_bytes
+
+
+def _encoded(rows: Sequence[Rows]) -> Iterator[tuple[list[Rows], bytes]]:
+    """Cut rows into the bodies of chunks."""
+    for body in _bodies(rows):
+        yield from _fitting(body)
+
+
+def _bodies(rows: Sequence[Rows]) -> Iterator[list[Rows]]:
+    """Bodies of about `TARGET_BYTES`, by the mean size of each table's rows."""
+    body: list[Rows] = [{} for _ in rows]
+    room = TARGET_BYTES
+    for table, one in enumerate(rows):
+        if not one:
+            continue
+        items = list(one.items())
+        each = _bytes_of(one) / len(items) + _ROW_OVERHEAD
+        start = 0
+        while start < len(items):
+            taken = items[start : start + max(1, int(room / each))]
+            body[table] = dict(taken)
+            start += len(taken)
+            room -= int(len(taken) * each)
+            if room < each:
+                yield body
+                body, room = [{} for _ in rows], TARGET_BYTES
+    if any(body):
+        yield body
+
+
+def _fitting(body: list[Rows]) -> Iterator[tuple[list[Rows], bytes]]:
+    """The body as a record, or the records of its halves where it is too large."""
+    value = _encode(body)
+    if len(value) <= LIMIT_BYTES:
+        yield body, value
+        return
+    places = [(table, key) for table, rows in enumerate(body) for key in rows]
+    if len(places) == 1:
+        raise ValueError(f"row {places[0][1]!r} of {len(value)} bytes fits no record")
+    middle = len(places) // 2
+    for half in (places[:middle], places[middle:]):
+        part: list[Rows] = [{} for _ in body]
+        for table, key in half:
+            part[table][key] = body[table][key]
+        yield from _fitting(part)
