@@ -139,7 +139,9 @@ class Core:
         before = dict(self._stages.seconds)
         start_ms, reports, events = self.partition.watermark, self._reports, 0
         for source, records in prepared:
-            admitted: Admitted[Record] = self._admission.admit(source, records)
+            admitted: Admitted[Record] = self._admission.admit(
+                source, records, known=self.partition.state.customers
+            )
             assert not admitted.dead, admitted.dead[0][1:]
             self._receive(source, admitted)
             self._drain()

@@ -426,7 +426,8 @@ class State:
     def _meet(self, arrivals: Sequence[Arrival], met: list[Customer]) -> list[int]:
         """Put customers into ``met`` where only their names are known, and all their slots."""
         for i, arrival in enumerate(arrivals):
-            if met[i].__class__ is str or met[i].slot == NO_SLOT:
+            known = arrival[CUSTOMER]
+            if isinstance(known, str) or known.slot == NO_SLOT:
                 identity = name_in(arrival)
                 met[i] = self.find(identity) or self._new(identity, arrival[CELL])
         return list(map(_slot_of, met))

@@ -107,7 +107,9 @@ class Run:
     def feed(self, batch: Sequence[Arrival]) -> None:
         """Hand over one batch of one topic-partition."""
         source = Source(batch[0].source)
-        admitted = self._admission.admit(source, [record_of(one) for one in batch])
+        admitted = self._admission.admit(
+            source, [record_of(one) for one in batch], known=self.partition.state.customers
+        )
         offsets = self.partition.receive(source, admitted)
         self.too_late += [(int(source), offset) for offset in offsets]
         self.ticks += self.partition.drain()
