@@ -18,6 +18,7 @@ from typing import Any
 
 from agents.kafka_admin import admin_client, connection
 from agents.partitioners import hash_of
+from agents.security_diagnosis import check_certificates
 from agents.settings import Settings
 from agents.topic_plan import Finding, check_topics
 
@@ -69,6 +70,7 @@ def check_configuration(settings: Settings) -> Iterator[Finding]:
 
 def check_broker(settings: Settings) -> Iterator[Finding]:
     """Who answers. Raises kafka-python's errors if nobody does."""
+    yield from check_certificates(settings)
     with admin_client(settings) as admin:
         cluster = admin.describe_cluster()
     brokers = cluster.get("brokers") or []

@@ -103,6 +103,10 @@ class _Away(Exception):
     """Nobody listens at the address."""
 
 
+class _TokenRefused(Exception):
+    """The broker did not accept our token."""
+
+
 async def _connect(address: str, arguments: dict[str, Any]) -> tuple[Probed, list[str]]:
     """One connection, and where the brokers say they are."""
     from aiokafka.cluster import ClusterMetadata
@@ -128,6 +132,10 @@ async def _connect(address: str, arguments: dict[str, Any]) -> tuple[Probed, lis
     cluster = ClusterMetadata()
     cluster.update_metadata(metadata)
     brokers = [f"{broker.host}:{broker.port}" for broker in cluster.brokers()]
+    if not brokers and "sasl_oauth_token_provider" in arguments:
+        # A refused token comes back as a challenge, which aiokafka takes for a welcome. The broker
+        # then answers the next request with an error and no brokers.
+        raise _TokenRefused
     found = Probed(
         address,
         "" if tls is None else str(tls.version()),
@@ -175,6 +183,11 @@ def _why(address: str, error: BaseException, settings: Settings) -> str:
         return _why_tls(who, error.reason or "", settings.kafka.security.certificate_file)
     if isinstance(error, TokenUnavailable):
         return f"no token for {who}: {error}"
+    if isinstance(error, _TokenRefused):
+        return (
+            f"{who} refused the token: check the issuer and audience that the broker expects, and "
+            f"[{SECTION}] client_id and scope"
+        )
     if isinstance(error, TimeoutError):
         return (
             f"{who} took the connection and said nothing for {ADDRESS_S:g} s: {_mixed_up(settings)}"
@@ -198,11 +211,6 @@ def _why_sasl(who: str, name: str, security: Security) -> str:
         return f'{who} expects no SASL: set [{SECTION}] protocol = "ssl", or use its SASL listener'
     if name not in {"SaslAuthenticationFailed", "AuthenticationFailedError"}:
         return ""
-    if security.uses_tokens:
-        return (
-            f"{who} refused the token: check the issuer and audience that the broker expects, and "
-            f"[{SECTION}] client_id and scope"
-        )
     return (
         f"{who} refused the credentials of {security.username!r} ({security.mechanism}): check "
         f"[{SECTION}] username, mechanism and the password "

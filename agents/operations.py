@@ -2,7 +2,8 @@
 configured.
 
 `/healthz` answers as long as the process lives; `/readyz` answers 200 only while it makes progress,
-else 503 with the reasons as JSON. No event, customer or payload can be seen here.
+else 503 with the reasons as JSON. No event, customer or payload can be seen here. Who may ask, and
+how much, is in `agents.http_door`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from agents.failures import CommandFailed
+from agents.http_door import STRANGER, HttpServer, protect, read_token
+from agents.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -24,21 +26,16 @@ class OperatingServer:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        settings: Settings,
         *,
         registry: CollectorRegistry,
         reasons: Callable[[], list[str]],
     ) -> None:
-        self._host = host
-        self._port = port
+        """Raises SecretUnusable for a token or certificate that can't be used."""
         self._registry = registry
         self._reasons = reasons
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        """Listen. Raises CommandFailed if the port is taken."""
         app = web.Application()
+        protect(app, read_token("worker", settings))
         app.add_routes(
             [
                 web.get("/metrics", self._metrics),
@@ -46,23 +43,16 @@ class OperatingServer:
                 web.get("/readyz", self._ready),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
-            await self.stop()
-            raise CommandFailed(
-                f"can't listen on {self._host}:{self._port} ({error.strerror}): set [worker] port or "
-                "HEARTLINE_WORKER_PORT to a free one"
-            ) from None
-        log.info("operating endpoint: http://%s:%s/metrics", self._host, self._port)
+        self._server = HttpServer(app, "worker", settings)
+
+    async def start(self) -> None:
+        """Listen. Raises CommandFailed if the port is taken."""
+        await self._server.start()
+        log.info("operating endpoint: %s/metrics", self._server.url)
 
     async def stop(self) -> None:
         """Close the port."""
-        if self._runner is not None:
-            runner, self._runner = self._runner, None
-            await runner.cleanup()
+        await self._server.stop()
 
     async def _metrics(self, request: web.Request) -> web.Response:
         encode, kind = choose_encoder(request.headers.get("Accept", ""))
@@ -71,8 +61,7 @@ class OperatingServer:
     async def _health(self, _request: web.Request) -> web.Response:
         return web.json_response({"alive": True})
 
-    async def _ready(self, _request: web.Request) -> web.Response:
+    async def _ready(self, request: web.Request) -> web.Response:
         reasons = self._reasons()
-        return web.json_response(
-            {"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200
-        )
+        told = {"ready": not reasons} | ({} if STRANGER in request else {"reasons": reasons})
+        return web.json_response(told, status=503 if reasons else 200)

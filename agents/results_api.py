@@ -26,19 +26,24 @@ from aiohttp import web
 
 from agents.board import Series, WindowResults
 from agents.collector import CONTENT_TYPE, ServeCollector, render
+from agents.http_door import ANSWER_S, STRANGER, STREAM
 from agents.serving import Serving
 
 SERVING: web.AppKey[Serving] = web.AppKey("serving", Serving)
-MAX_STREAMS = 200
+_MAX_STREAMS: web.AppKey[int] = web.AppKey("max_streams", int)
 _STREAM_INTERVAL_S = 0.25
 _HEARTBEAT_S = 10.0
 _PARAMETERS = frozenset({"metric", "window", "segment", "dimension", "history"})
 
 
-def create_web(serving: Serving) -> web.Application:
-    """The web application over ``serving``."""
-    app = web.Application(middlewares=[_plain_headers])
+def create_web(serving: Serving, *, max_streams: int = 200) -> web.Application:
+    """The web application over ``serving``, with at most ``max_streams`` streams at a time.
+
+    Who may ask is decided in front of it, by `agents.http_door.protect`.
+    """
+    app = web.Application(middlewares=[_errors_as_json])
     app[SERVING] = serving
+    app[_MAX_STREAMS] = max_streams
     page, policy = _live_page()
 
     async def live_page(_request: web.Request) -> web.Response:
@@ -77,17 +82,14 @@ def _live_page() -> tuple[str, str]:
 
 
 @web.middleware
-async def _plain_headers(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Errors of a query become JSON; nothing is sniffed, nothing else is told about us."""
+async def _errors_as_json(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Errors of a query become JSON."""
     try:
         response: web.StreamResponse = await handler(request)
     except web.HTTPBadRequest as error:
         response = _json({"error": error.text}, status=400)
     except web.HTTPNotFound:
         response = _json({"error": f"nothing at {request.path}"}, status=404)
-    if not response.prepared:
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Referrer-Policy", "no-referrer")
     return response
 
 
@@ -106,7 +108,8 @@ async def _healthz(_request: web.Request) -> web.Response:
 
 async def _readyz(request: web.Request) -> web.Response:
     trouble = request.app[SERVING].not_ready()
-    return web.Response(text=f"{trouble or 'ready'}\n", status=503 if trouble else 200)
+    told = "not ready" if trouble and STRANGER in request else trouble
+    return web.Response(text=f"{told or 'ready'}\n", status=503 if trouble else 200)
 
 
 async def _metrics(request: web.Request) -> web.Response:
@@ -217,10 +220,10 @@ def _refuse(text: str) -> None:
 
 async def _stream(request: web.Request) -> web.StreamResponse:
     serving = request.app[SERVING]
-    if serving.streams >= MAX_STREAMS:
-        return _json(
-            {"error": f"more than {MAX_STREAMS} streams are open; poll instead"}, status=503
-        )
+    most = request.app[_MAX_STREAMS]
+    if serving.streams >= most:
+        return _json({"error": f"{most} streams are open already; poll instead"}, status=503)
+    request[STREAM] = True
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
     )
@@ -228,7 +231,7 @@ async def _stream(request: web.Request) -> web.StreamResponse:
     serving.streams += 1
     try:
         await _send_changes(serving, response)
-    except (ConnectionError, asyncio.CancelledError):
+    except (ConnectionError, TimeoutError, asyncio.CancelledError):
         pass
     finally:
         serving.streams -= 1
@@ -242,9 +245,15 @@ async def _send_changes(serving: Serving, response: web.StreamResponse) -> None:
         version = serving.board.snapshot.version
         if version != told:
             told, quiet_s = version, 0.0
-            await response.write(f'event: snapshot\ndata: {{"version":{version}}}\n\n'.encode())
+            await _write(response, f'event: snapshot\ndata: {{"version":{version}}}\n\n'.encode())
         elif quiet_s >= _HEARTBEAT_S:
             quiet_s = 0.0
-            await response.write(b": still here\n\n")
+            await _write(response, b": still here\n\n")
         await asyncio.sleep(_STREAM_INTERVAL_S)
         quiet_s += _STREAM_INTERVAL_S
+
+
+async def _write(response: web.StreamResponse, event: bytes) -> None:
+    """Send one event. Raises TimeoutError where nobody takes it."""
+    async with asyncio.timeout(ANSWER_S):
+        await response.write(event)

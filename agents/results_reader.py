@@ -16,11 +16,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from agents.failures import CommandFailed
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
@@ -37,9 +39,16 @@ class TopicTail:
     """Reads one topic in batches, forever. One task iterates `batches`."""
 
     def __init__(
-        self, topic: str, options: dict[str, Any], *, lookback_ms: int | None = None
+        self,
+        topic: str,
+        options: dict[str, Any],
+        *,
+        lookback_ms: int | None = None,
+        probe: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """``lookback_ms`` None: from the beginning; 0: only what comes from now on."""
+        """``lookback_ms`` None: from the beginning; 0: only what comes from now on. ``probe`` is
+        asked before connecting; the CommandFailed that it raises is the trouble.
+        """
         self.topic = topic
         self.is_caught_up = False
         self.trouble: str | None = "not connected yet"
@@ -47,10 +56,15 @@ class TopicTail:
         self.last_record_at: float | None = None
         self._options = options
         self._lookback_ms = lookback_ms
+        self._probe = probe
 
     async def batches(self) -> AsyncIterator[Sequence[ConsumerRecord[bytes, bytes]]]:
         """Records as they come; an empty batch now and then, so that the caller may look around."""
         while True:
+            if await self._is_shut_out():
+                yield ()
+                await asyncio.sleep(_RETRY_S)
+                continue
             consumer = AIOKafkaConsumer(
                 **self._options,
                 group_id=None,
@@ -78,6 +92,19 @@ class TopicTail:
                     await asyncio.wait_for(consumer.stop(), 5)
             yield ()
             await asyncio.sleep(_RETRY_S)
+
+    async def _is_shut_out(self) -> bool:
+        """Whether Kafka is away or doesn't let us in; `trouble` says why."""
+        if self._probe is None:
+            return False
+        try:
+            await self._probe()
+        except CommandFailed as error:
+            if self.trouble != str(error):
+                _LOG.warning("%s; trying again", error)
+            self.trouble = str(error)
+            return True
+        return False
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         """The partitions of the topic; none if it doesn't exist."""

@@ -12,12 +12,12 @@ import gc
 import logging
 import signal
 
-from aiohttp import web
-
 from agents.collector import EVERYONE
 from agents.exported import exported_metrics
-from agents.failures import CommandFailed, Unusable
+from agents.failures import Unusable
+from agents.http_door import HttpServer, protect, read_token
 from agents.kafka_client import client_arguments
+from agents.kafka_probe import probe
 from agents.results_api import create_web
 from agents.results_reader import TopicTail
 from agents.serving import Serving
@@ -44,6 +44,7 @@ def create_serving(settings: Settings) -> Serving:
     for name in config.segments.reported:
         segments[name] = tuple(one.segment[name] for one in columns if name in one.segment)
     longest_hop_ms = max(hop_ms for _, hop_ms in windows)
+    arguments = client_arguments(settings)
     return Serving(
         windows=windows,
         segments=segments,
@@ -52,8 +53,9 @@ def create_serving(settings: Settings) -> Serving:
         currency=settings.currencies.reporting,
         tail=TopicTail(
             settings.topics().results,
-            client_arguments(settings),
+            arguments,
             lookback_ms=max(LOOKBACK_HOPS * longest_hop_ms, MIN_LOOKBACK_MS),
+            probe=lambda: probe(settings, arguments),
         ),
     )
 
@@ -64,18 +66,11 @@ async def serve(settings: Settings, serving: Serving) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    runner = web.AppRunner(create_web(serving), access_log=None, shutdown_timeout=2.0)
-    await runner.setup()
-    host, port = settings.serve.host, settings.serve.port
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        await runner.cleanup()
-        raise CommandFailed(
-            f"can't listen on {host}:{port} ({error.strerror or error}): "
-            "choose another port with --port or [serve] port"
-        ) from None
-    log.info("live page, /metrics and API: http://%s:%s/", host, runner.addresses[0][1])
+    app = create_web(serving, max_streams=settings.serve.max_streams)
+    protect(app, read_token("serve", settings))
+    server = HttpServer(app, "serve", settings, shutdown_s=2.0)
+    await server.start()
+    log.info("live page, /metrics and API: %s/", server.url)
     reading = asyncio.create_task(serving.follow(), name="results")
     reading.add_done_callback(lambda _task: ended.set())
     # The many small objects of the history live long: the collector need not walk them so often.
@@ -89,4 +84,4 @@ async def serve(settings: Settings, serving: Serving) -> None:
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await reading
-        await runner.cleanup()
+        await server.stop()

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from agents.failures import CommandFailed
+from agents.http_door import is_open
 from agents.terminal import METRICS_SHOWN
 
 Document = dict[str, Any]
@@ -32,14 +35,36 @@ class Source(Protocol):
         """Status and results (totals for everyone, with history). Raises `Unreachable`."""
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: it would carry the token elsewhere."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow none."""
+
+
 class ServeSource:
     """A running `heartline serve`, over HTTP."""
 
-    def __init__(self, url: str) -> None:
-        """``url``: its address, such as http://127.0.0.1:8077."""
+    def __init__(
+        self, url: str, *, token: str | None = None, context: ssl.SSLContext | None = None
+    ) -> None:
+        """``url``: its address, such as http://127.0.0.1:8077. ``context`` by what https is trusted.
+
+        A ``token`` is sent by https or on this machine only. Raises `CommandFailed`.
+        """
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise CommandFailed(f"--url takes http://HOST:PORT of a running serve; got {url!r}")
+        host = urllib.parse.urlsplit(self.url).hostname or ""
+        if token and self.url.startswith("http://") and is_open(host):
+            raise CommandFailed(
+                f"{self.url} would be sent the token unencrypted: use https, or take HEARTLINE_SERVE_TOKEN "
+                "and [serve] token_file out"
+            )
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._opener = urllib.request.build_opener(
+            _NoRedirect, urllib.request.HTTPSHandler(context=context)
+        )
         self._results: Document | None = None
 
     def look(self) -> tuple[Document, Document]:
@@ -62,9 +87,16 @@ class ServeSource:
         return status, {**self._results, "now_ms": status["now_ms"], "windows": windows}
 
     def _get(self, path: str) -> Document:
+        request = urllib.request.Request(self.url + path, headers=self._headers)  # noqa: S310 - http(s) only, see __init__
         try:
-            with urllib.request.urlopen(self.url + path, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http(s) only, see __init__
+            with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
                 document: Document = json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != HTTPStatus.UNAUTHORIZED:
+                raise Unreachable(f"{self.url} answers with status {error.code}") from None
+            raise CommandFailed(
+                f"{self.url} asks for its token: set HEARTLINE_SERVE_TOKEN or [serve] token_file"
+            ) from None
         except (urllib.error.URLError, OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise Unreachable(

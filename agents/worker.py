@@ -133,8 +133,7 @@ def run_worker(settings: Settings, *, summary: Path | None = None) -> int:
     parts = create_app(settings, flavour)
     collector = WorkerCollector(parts.engine, parts.rollup, parts.publisher, heartline_version())
     server = OperatingServer(
-        settings.worker.host,
-        settings.worker.port,
+        settings,
         registry=collector.registry(),
         reasons=lambda: reasons_not_ready(parts.engine),
     )

@@ -31,10 +31,13 @@ def command(ctx: click.Context, bootstrap: str | None, config_file: str | None) 
     """Check configuration, broker, topics, keys, lag and clock; say what to do."""
     from agents import diagnosis
     from agents.kafka_admin import plain_failures
+    from agents.secret import SecretUnusable
+    from agents.security_diagnosis import check_security
 
     failed = sum(_say(finding) for finding in diagnosis.check_installation())
     settings = load_settings(config_file, bootstrap)
     failed += sum(_say(finding) for finding in diagnosis.check_configuration(settings))
+    failed += sum(_say(finding) for finding in check_security(settings))
     steps: tuple[tuple[str, Callable[[Settings], Iterator[Finding]]], ...] = (
         ("broker", diagnosis.check_broker),
         ("topics", diagnosis.check_plan),
@@ -45,7 +48,7 @@ def command(ctx: click.Context, bootstrap: str | None, config_file: str | None) 
         try:
             with plain_failures(settings):
                 failed += sum(_say(finding) for finding in step(settings))
-        except CommandFailed as error:
+        except (CommandFailed, SecretUnusable) as error:
             failed += _say(Finding("fail", name, str(error)))
             break
     if failed:

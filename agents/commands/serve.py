@@ -30,8 +30,8 @@ def command(
 ) -> None:
     """Results as /metrics, API and live page.
 
-    Stateless: it tails the results topic. It shows only whole results, of all partitions. Nobody is
-    asked for a password: on another address than 127.0.0.1 put a proxy in front.
+    Stateless: it tails the results topic. It shows only whole results, of all partitions. On another
+    address than 127.0.0.1 give it a token and a certificate: docs/security.md.
     """
     import asyncio
 

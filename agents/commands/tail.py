@@ -57,6 +57,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
 
     from agents import logs
     from agents.kafka_client import client_arguments
+    from agents.kafka_probe import probe
     from agents.results_reader import TopicTail
     from agents.tail import Document, Filters, Follower, result_line
     from streams.metrics import BY_NAME
@@ -79,8 +80,14 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         return orjson.dumps(record).decode()
 
     topic: str = getattr(settings.topics(), what)
+    arguments = client_arguments(settings)
     follower = Follower(
-        TopicTail(topic, client_arguments(settings), lookback_ms=None if from_beginning else 0),
+        TopicTail(
+            topic,
+            arguments,
+            lookback_ms=None if from_beginning else 0,
+            probe=lambda: probe(settings, arguments),
+        ),
         Filters(frozenset(metrics), frozenset(windows), segment),
         show,
         limit=limit,

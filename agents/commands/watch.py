@@ -34,6 +34,8 @@ def command(
     config_file: str | None,
 ) -> None:
     """A live view of the main numbers in the terminal, until Ctrl-C."""
+    from agents.http_door import read_token
+    from agents.kafka_security import trusting
     from agents.watch import watch
     from agents.watching import ServeSource, Source, TopicSource
 
@@ -44,5 +46,14 @@ def command(
     if bootstrap is not None:
         source = TopicSource(settings)
     else:
-        source = ServeSource(url or f"http://{settings.serve.host}:{settings.serve.port}")
+        serve = settings.serve
+        scheme = "https" if serve.certificate_file else "http"
+        context = None
+        if (url or scheme).startswith("https"):
+            context = trusting(serve.ca_file, f"{settings.source}: [serve] ca_file")
+        source = ServeSource(
+            url or f"{scheme}://{serve.host}:{serve.port}",
+            token=read_token("serve", settings),
+            context=context,
+        )
     watch(source, window, once=once, for_ms=for_ms)
