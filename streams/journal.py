@@ -47,8 +47,9 @@ MERGED_AT_ONCE = 256
 GRAVES = 1_024
 GRAVES_SHARE = 8
 """So many deletion rows may wait for older chunks to go, and one for each so many live rows: beyond
-that the oldest chunk is cleaned.
+that the oldest chunks are cleaned.
 """
+OLDEST_AT_ONCE = 16
 CREDIT_LIMIT_BYTES = 8 * 1_048_576
 _CARRY_BYTES = 1_048_576
 """A checkpoint cleans at most this much, or as much as is fresh in it: it is to stay short."""
@@ -230,7 +231,7 @@ class Journal:
         left = min(self._credit, at_most)
         wanted: list[Chunk] = []
         if self.buried > GRAVES + sum(map(len, self._where)) // GRAVES_SHARE:
-            wanted += live[:1]
+            wanted += live[:OLDEST_AT_ONCE]
         if size > 2 * self.live_bytes + SLACK_BYTES:
             for chunk in sorted(live, key=_fullness):
                 if size <= 2 * self.live_bytes + SLACK_BYTES:
@@ -240,7 +241,10 @@ class Journal:
         if len(live) > self.chunk_limit:
             wanted += sorted(live, key=_liveness)[:MERGED_AT_ONCE]
         for chunk in wanted:
-            if chunk.live_bytes <= left and chunk.id not in found:
+            if chunk.live_bytes > left:
+                # Nothing cheaper comes first: the credit has to reach this one some day.
+                break
+            if chunk.id not in found:
                 found[chunk.id] = chunk
                 left -= chunk.live_bytes
                 self._credit -= chunk.live_bytes
