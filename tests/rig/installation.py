@@ -58,9 +58,11 @@ class Installation:
         *,
         partitions: int = 4,
         settings: Mapping[str, Mapping[str, object]] | None = None,
+        topics: TopicSet | None = None,
     ) -> None:
-        """`settings` is laid over the defaults of the tests, section by section."""
-        self.topics = TopicSet(broker, partitions)
+        """`settings` is laid over the defaults of the tests, section by section; `topics` replaces
+        the usual ones."""
+        self.topics = topics or TopicSet(broker, partitions)
         self.directory = directory
         self.config = directory / "heartline.toml"
         self._processes: list[Process] = []

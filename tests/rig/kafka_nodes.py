@@ -1,0 +1,241 @@
+"""Apache Kafka nodes that a test may stop, kill and start again, alone or three together.
+
+Each node is broker and controller (KRaft) on ports and a log directory of its own, which it keeps over
+restarts. The cleaner runs several times a second, so a topic with small segments is really compacted while
+a test looks on. Topics are created by the test with the replication of the cluster.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import resource
+import signal
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.rig.brokers import START_SECONDS, Broker, jars
+from tests.rig.processes import Process, StartError, free_ports, wait_until
+
+HEAP = "-Xmx320m"
+STOP_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """The ports of one node."""
+
+    number: int
+    client: int
+    controller: int
+
+
+class Node:
+    """One broker and controller."""
+
+    def __init__(self, directory: Path, mine: Address, voters: list[Address]) -> None:
+        self.number = mine.number
+        self.address = f"127.0.0.1:{mine.client}"
+        self._directory = directory
+        self._logs = directory / f"node-{mine.number}"
+        self._properties = directory / f"node-{mine.number}.properties"
+        self._process: Process | None = None
+        self._starts = 0
+        copies = min(3, len(voters))
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": str(mine.number),
+            "controller.quorum.voters": ",".join(
+                f"{one.number}@127.0.0.1:{one.controller}" for one in voters
+            ),
+            "listeners": (
+                f"PLAINTEXT://127.0.0.1:{mine.client},CONTROLLER://127.0.0.1:{mine.controller}"
+            ),
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{mine.client}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+            "log.dirs": str(self._logs),
+            "offsets.topic.replication.factor": str(copies),
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": str(copies),
+            "transaction.state.log.min.isr": str(max(1, copies - 1)),
+            "transaction.state.log.num.partitions": "4",
+            "min.insync.replicas": str(max(1, copies - 1)),
+            "default.replication.factor": str(copies),
+            "unclean.leader.election.enable": "false",
+            "auto.leader.rebalance.enable": "false",
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
+            "auto.create.topics.enable": "false",
+            # A dead node is noticed after seconds, not after the better part of a minute.
+            "broker.session.timeout.ms": "4000",
+            "broker.heartbeat.interval.ms": "800",
+            "replica.lag.time.max.ms": "5000",
+            "replica.fetch.wait.max.ms": "200",
+            "num.network.threads": "2",
+            "num.io.threads": "3",
+            "num.replica.fetchers": "1",
+            # Compaction that happens while somebody looks on.
+            "log.cleaner.backoff.ms": "300",
+            "log.cleaner.dedupe.buffer.size": "8388608",
+            "log.cleaner.threads": "1",
+            "log.retention.check.interval.ms": "1000",
+            "log.segment.delete.delay.ms": "500",
+            "controlled.shutdown.enable": "true",
+        }
+        self._properties.write_text(
+            "".join(f"{name}={value}\n" for name, value in settings.items())
+        )
+
+    @property
+    def _java(self) -> list[str]:
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+        return [
+            "java",
+            HEAP,
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            quiet,
+            "-cp",
+            f"{jars()}/*",
+        ]
+
+    def format(self, cluster: str) -> None:
+        """Prepare the storage, once."""
+        command = [*self._java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}"]
+        done = subprocess.run(
+            [*command, "-c", str(self._properties)],
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise StartError(f"storage not formatted:\n{done.stdout}{done.stderr}")
+
+    def start(self) -> None:
+        """Start it; don't wait."""
+        assert not self.is_running
+        self._starts += 1
+        log = self._directory / f"node-{self.number}-{self._starts}.log"
+        self._process = Process([*self._java, "kafka.Kafka", self._properties], log=log)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.exit_status is None
+
+    @property
+    def process(self) -> Process:
+        """The process of the last start."""
+        assert self._process is not None
+        return self._process
+
+    def wait_until_up(self) -> None:
+        """Return once it answers; raise StartError with what it wrote if it ends before."""
+        self.process.wait_until_up(lambda: answers(self.address), seconds=START_SECONDS)
+
+    def stop(self) -> None:
+        """End it in order (SIGTERM)."""
+        self.process.stop(grace=STOP_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once (kill -9)."""
+        self.process.signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def fill_disk(self) -> None:
+        """From now on no file of this node can grow: every append fails as on a full disk.
+
+        A limit of the file size (RLIMIT_FSIZE) for this one process: it needs no rights and touches
+        nothing else. The node sees an I/O error at its next append, as with ENOSPC.
+        """
+        _, hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (1, hard))
+
+
+class Cluster:
+    """Nodes that know each other; a context manager."""
+
+    def __init__(self, directory: Path, size: int = 1) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        ports = iter(free_ports(2 * size))
+        addresses = [Address(number + 1, next(ports), next(ports)) for number in range(size)]
+        self.nodes = [Node(directory, one, addresses) for one in addresses]
+        self.copies = min(3, size)
+
+    @property
+    def broker(self) -> Broker:
+        """All nodes, as clients name them."""
+        return Broker(",".join(node.address for node in self.nodes), is_embedded=False)
+
+    def __enter__(self) -> Self:
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        for node in self.nodes:
+            node.format(cluster)
+        try:
+            for node in self.nodes:
+                node.start()
+            for node in self.nodes:
+                node.wait_until_up()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes:
+            if node.is_running:
+                node.process.stop(grace=3)
+
+    def leader_of(self, topic: str, partition: int) -> Node:
+        """The node that leads a partition now."""
+        found: list[int] = []
+
+        def has_leader() -> bool:
+            with contextlib.suppress(KafkaException, KeyError):
+                live = [node.address for node in self.nodes if node.is_running]
+                topics = _admin(",".join(live)).list_topics(topic, timeout=5).topics
+                leader = topics[topic].partitions[partition].leader
+                if leader > 0 and self.nodes[leader - 1].is_running:
+                    found.append(leader)
+            return bool(found)
+
+        wait_until(has_leader, what=f"{topic}-{partition} has a leader")
+        return self.nodes[found[0] - 1]
+
+    def wait_until_in_sync(self, topics: Iterator[str] | tuple[str, ...]) -> None:
+        """Return once every partition of these topics has all its copies in sync."""
+        wanted = set(topics)
+
+        def all_in_sync() -> bool:
+            try:
+                found = _admin(self.broker.bootstrap).list_topics(timeout=5).topics
+            except KafkaException:
+                return False
+            return all(
+                len(partition.isrs) == self.copies
+                for name in wanted
+                for partition in found[name].partitions.values()
+            )
+
+        wait_until(all_in_sync, what="every copy in sync", every=0.5)
+
+
+def _admin(bootstrap: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0})
+
+
+def answers(bootstrap: str) -> bool:
+    """Whether a broker answers there."""
+    try:
+        return bool(_admin(bootstrap).list_topics(timeout=2).brokers)
+    except KafkaException:
+        return False
