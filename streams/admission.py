@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
+from msgspec.structs import force_setattr
 from xxhash import xxh3_64_digest
 
 from schemas.decode import Decoder
-from schemas.events import CustomerForgotten, TimePassed
+from schemas.events import CustomerForgotten, Event, TimePassed
 from schemas.reasons import Reason, Rejected
 from schemas.topics import Source
 from streams.arrivals import NO_ATTRIBUTES, SOME_ATTRIBUTES, Arrival, cells_by_attributes
 from streams.config import CoreConfig
 from streams.customers import Customer
+from streams.pseudonyms import Pseudonyms
 
 _FAR = 1 << 62
 _NOBODY: Mapping[str, Customer] = {}
@@ -97,14 +99,18 @@ class Admission:
         partition: int,
         partitions: int,
         partition_of: Callable[[bytes, int], int],
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
-        """``partition_of(key, partitions)`` is the producers' partitioner."""
+        """``partition_of(key, partitions)`` is the producers' partitioner. With ``pseudonyms`` no
+        customer's own id gets past here.
+        """
         self._decode = decoder.decode
         self._cells = cells_by_attributes(config.segments)
         self._max_future = config.max_future_ms
         self._partition = partition
         self._partitions = partitions
         self._partition_of = partition_of
+        self._pseudonyms = pseudonyms
 
     def admit(
         self,
@@ -122,7 +128,7 @@ class Admission:
         admitted: Admitted[R] = Admitted()
         arrive = admitted.arrivals.append
         decode, max_future, cell_of = self._decode, self._max_future, self._cells.get
-        digest_of, find = xxh3_64_digest, known.get
+        digest_of, find, pseudonyms = xxh3_64_digest, known.get, self._pseudonyms
         has_control, is_ordered, previous, lowest, highest = False, True, 0, _FAR, 0
         rank = source << ORDER_BITS
         judged, offset = 0, -1
@@ -140,16 +146,11 @@ class Admission:
                     key = record.key
                     if key is None or key != identity.encode():
                         raise Rejected(Reason.WRONG_KEY, "the record's key is not the customer_id")
+                    if pseudonyms is not None:
+                        identity = self._pseudonym(pseudonyms, key, event)
                     customer = find(identity)
-                    if (
-                        customer is None
-                        and self._partition_of(key, self._partitions) != self._partition
-                    ):
-                        raise Rejected(
-                            Reason.WRONG_PARTITION,
-                            "the key belongs to another partition: the producer's partitioner differs from "
-                            "[kafka] partitioner",
-                        )
+                    if customer is None and pseudonyms is None:
+                        self._check_partition(key)
                     if at - timestamp > max_future:
                         raise Rejected(
                             Reason.FUTURE,
@@ -197,3 +198,27 @@ class Admission:
             if newest is not None:
                 admitted.lag_ms = newest - previous
         return admitted
+
+    def _check_partition(self, key: bytes) -> None:
+        if self._partition_of(key, self._partitions) != self._partition:
+            raise Rejected(
+                Reason.WRONG_PARTITION,
+                "the key belongs to another partition: the producer's partitioner differs from "
+                "[kafka] partitioner",
+            )
+
+    def _pseudonym(self, pseudonyms: Pseudonyms, key: bytes, event: Event) -> str:
+        """The customer's pseudonym, which takes the place of the id in the event as well.
+
+        It says nothing about the partition: ids whose pseudonym is remembered vouch for their key.
+        """
+        identity: str = event.customer_id  # type: ignore[union-attr]
+        found = pseudonyms.known.get(identity)
+        if found is None:
+            self._check_partition(key)
+            found = pseudonyms.of(identity)
+        if event.__class__ is CustomerForgotten:
+            del pseudonyms.known[identity]
+        # The event is ours alone: it was decoded a moment ago.
+        force_setattr(event, "customer_id", found)
+        return found
