@@ -20,12 +20,13 @@ import faust
 from agents import transport
 from agents.engine import Engine, EngineFailed
 from agents.kafka_client import client_arguments, faust_credentials
-from agents.ownership import Ownership
+from agents.ownership import Ownership, Terms
 from agents.partitioners import Partitions
 from agents.preflight import Flavour
 from agents.publisher import BATCH_BYTES, LINGER_MS, Publisher
 from agents.rollup import RollUpAgent
 from agents.settings import Settings
+from agents.state_topic import StateTopic
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,12 @@ def create_app(settings: Settings, flavour: Flavour = "apache") -> WorkerParts:
             topic=settings.topics().state,
             writer=uuid.uuid4().hex[:12],
             publisher=publisher,
-            client=client,
+            source=StateTopic(client, settings.topics().state),
+            terms=Terms(
+                partitions=settings.kafka.partitions, partitioner=settings.kafka.partitioner
+            ),
             deadline_s=deadline_s,
+            standby=settings.engine.standby,
         ),
         rollup=rollup,
         partition_of=lambda key, _partitions: partition_of(key),

@@ -1,37 +1,37 @@
 """The engine of one worker: the partitions that it owns, and their way from takeover to revocation.
 
 Who owns what, and for how long:
-- `Owned` is one partition of ours: its state, its claim, what it has still to send. It lives from a
-  takeover until another worker has claimed the partition, or until a takeover in which it isn't
-  ours. It is kept over a rebalance only if nobody claimed it in between; else it starts again from
-  the input.
+- A partition of ours (`agents.owned.Owned`) is restored from its last checkpoint at a takeover, and
+  kept over a rebalance only if its last checkpoint and the commit succeeded and nobody else claimed
+  it in between.
 - A *tenure* is the time from a completed takeover to the next revocation. Its token is on every
 batch that is fetched in it; a batch of another tenure is dropped, because its records will be read
 again.
 - Nothing but `Engine` moves the gate. Nothing but `checkpoint` and the proof of membership commits
-offsets of the inputs.
+offsets of the inputs. The checkpoint, not the committed offset, says what is folded.
 
-Any error that leaves a record's fate unknown (a failed send, lost records, a refused commit, a
-fault of ours) goes to `fail`: the worker takes in nothing more, commits nothing more and ends with
-exit status 1. The next start finds what was there before.
+Any error that leaves a record's fate unknown (a failed send, lost records, a refused commit, a state
+that can't be restored, a fault of ours) goes to `fail`: the worker takes in nothing more, commits
+nothing more and ends with exit status 1. The next start finds what was there before.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import msgspec
 from faust.types import TP
 
+from agents.checkpoints import Checkpoints
 from agents.outbox import Outbox
-from agents.ownership import Claim, Ownership
-from agents.partials import Reporter
-from agents.publisher import Outgoing, Publisher
+from agents.owned import Owned
+from agents.ownership import Ownership, Takeover
+from agents.publisher import Publisher
 from agents.rejects import dead_letter, late_record
 from agents.settings import Settings
 from agents.stages import Stages
@@ -39,10 +39,15 @@ from agents.transport import Batch, Consumer, Gate
 from schemas.decode import Decoder
 from schemas.topics import Source
 from streams.admission import OFFSET_MASK, Admission, Admitted
-from streams.partition import Account, Partition
+from streams.claims import Claim
+from streams.partition import Account
+from streams.state_log import StateLog
 
 log = logging.getLogger(__name__)
-_encode = msgspec.json.Encoder().encode
+
+UNSENT_BYTES = 4 * 1_048_576
+"""So many bytes of partials that wait for a checkpoint bring one on; four times as many hold the
+inputs."""
 
 
 class EngineFailed(Exception):
@@ -56,41 +61,6 @@ class RollUpSeat(Protocol):
     def release(self) -> None: ...
     @property
     def next_offset(self) -> int: ...
-
-
-class Owned:
-    """One partition of ours."""
-
-    def __init__(
-        self,
-        number: int,
-        claim: Claim,
-        state: Partition,
-        admission: Admission,
-        stages: Stages,
-    ) -> None:
-        self.number = number
-        self.claim = claim
-        self.state = state
-        self.reporter = Reporter(state.config, number)
-        self.admit = stages.timed("decode", admission.admit)
-        self.receive = stages.timed("merge", state.receive)
-        self.tick = stages.timed("merge", state.tick)
-        self.report = stages.timed("report", self._report)
-        timeline = state.state.timeline
-        state.state.fold = stages.timed("fold", state.state.fold)  # type: ignore[method-assign]
-        timeline.advance = stages.timed("close", timeline.advance)  # type: ignore[method-assign]
-        self.first_offset: dict[Source, int] = dict.fromkeys(Source, 0)
-        self.moved_at: dict[Source, float] = dict.fromkeys(Source, time.monotonic())
-        self.counted: dict[Source, Account] = {}
-
-    def _report(self) -> list[Outgoing]:
-        partials = self.reporter.partials(self.state.drain(), epoch=self.claim.epoch)
-        return [Outgoing(partial.key, _encode(partial)) for partial in partials]
-
-    def next_offset(self, source: Source) -> int:
-        """Where to read ``source`` from: what retention has removed can't be due."""
-        return max(self.state.next_offset(source), self.first_offset[source])
 
 
 class Engine:
@@ -125,14 +95,25 @@ class Engine:
         self.dropped_batches = 0
         self.rollup = rollup
         self.outbox = Outbox(publisher)
+        self.checkpoints = Checkpoints(
+            publisher, self.outbox, self.topics, deadline_s=settings.engine.deadline_ms / 1_000
+        )
+        self.checkpoint_started_at: float | None = None
+        """While one is under way."""
+        self.takeover_seconds = 0.0
+        self.ownership = ownership
         self._settings = settings
-        self._publisher = publisher
-        self._ownership = ownership
         self._partition_of = partition_of
         self._decoder = Decoder(settings.money())
         self._consumer: Consumer | None = None
+        self._deadline_s = settings.engine.deadline_ms / 1_000
+        self._short_since: dict[TP, float] = {}
         self._busy = asyncio.Lock()
-        self._committed: dict[TP, int] = {}
+        self._joining: int | None = None
+        """The generation for which we take over, until it is revoked."""
+        self._checkpoint_due = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
 
     # -- takeover and revocation ------------------------------------------------------------------
 
@@ -148,69 +129,93 @@ class Engine:
                 f"the group split partition {min(split)[1]} between workers: do all members run "
                 "`heartline worker` with the same topics?"
             )
+        if self.failure is not None:
+            return
+        started = time.monotonic()
+        self._joining = generation
+        # A takeover that comes after the revocation of its own generation, because the one before it
+        # took long, leaves a tenure that nobody ends. What it took in since is in no checkpoint.
+        self.gate.close()
+        self.tenure = None
         async with self._busy:
-            claims: dict[int, tuple[Claim, Claim]] | None = {}
+            taken: dict[int, Takeover] | None = {}
+            committed: dict[TP, int] = {}
             if mine:
-                claims = await self._ownership.take_over(
+                inputs = [TP(topic, n) for topic in self.sources for n in sorted(mine)]
+                committed = await self._committed(consumer, inputs)
+                taken = await self.ownership.take_over(
                     mine,
                     tenure=generation,
-                    prove=lambda: self._prove(consumer, mine, generation),
-                    on_record=self._recover,
+                    kept={n for n, owned in self.owned.items() if owned.is_settled},
+                    prove=lambda: self._prove(consumer, inputs, committed, generation),
+                    wanted=lambda: self._joining == generation,
                 )
-            if claims is None:
+            if taken is None:
                 log.info("takeover given up: the group has moved on from generation %s", generation)
                 return
-            kept = {
-                n: self.owned[n]
-                for n, (_, previous) in claims.items()
-                if n in self.owned and self.owned[n].claim == previous
-            }
-            fresh = mine - kept.keys()
-            self._ownership.forget(self._ownership.logs.keys() - mine)
-            for n, owned in self.owned.items():
-                if n not in kept:
-                    self.on_dropped(owned)
-            self.owned = {n: kept[n] if n in kept else self._new(n, claims[n][0]) for n in mine}
-            for n, (claim, _) in claims.items():
-                self.owned[n].claim = claim
+            for n in self.owned.keys() - {n for n, found in taken.items() if found.log is None}:
+                self.on_dropped(self.owned.pop(n))
+            self.ownership.release(mine)
+            fresh = []
+            for n, found in sorted(taken.items()):
+                if found.log is None:
+                    self.owned[n].keeper.take_claim(found.claim)
+                    continue
+                self._check_is_ours(n, committed)
+                self.owned[n] = self._restore(n, found.log, found.claim)
+                self.ownership.restored(n)
+                fresh.append(n)
+                # Each takes a while: a rebalance must be heard of in between.
+                await asyncio.sleep(0)
             await self._find_first_offsets(consumer)
+            await self._send_again()
             if self.partials in assigned:
                 await self.rollup.take_over(consumer)
                 self.has_rollup = True
             else:
                 self._release_rollup()
             now = consumer.app.consumer_generation_id
-            if now != generation:
-                log.info("takeover given up: generation %s came after %s", now, generation)
+            if now != generation or self._joining != generation:
+                log.info("takeover given up: the group has moved on from generation %s", generation)
                 return
-            self._begin(generation, sorted(mine), sorted(fresh))
+            self.takeover_seconds = time.monotonic() - started
+            self._begin(generation, sorted(mine), fresh)
 
     def _begin(self, generation: int, mine: list[int], fresh: list[int]) -> None:
         self.tenure = f"{generation}"
         now = time.monotonic()
         self.joined_at = now
         for owned in self.owned.values():
+            owned.is_settled = False
             owned.moved_at = dict.fromkeys(Source, now)
         log.info(
-            "owns partitions %s (read from the input again: %s)%s",
+            "owns partitions %s (read from the state again: %s)%s after %.1f s",
             mine or "none",
             fresh or "none",
             ", and the roll-up" if self.has_rollup else "",
+            self.takeover_seconds,
         )
 
     async def revoke(self) -> None:
-        """The tenure ends here: nothing more is read; what is in memory stays until the next
-        takeover.
+        """The tenure ends here: nothing more is taken in, and what was is made durable.
+
+        A takeover that goes on is given up. What is in memory stays until the next one.
         """
         self.gate.close()
-        await self.checkpoint()
-        self.tenure = None
+        self._joining = None
+        had_tenure, self.tenure = self.tenure is not None, None
+        async with self._busy:
+            if had_tenure and self.failure is None:
+                await self._write_checkpoints()
+                for owned in self.owned.values():
+                    owned.is_settled = True
 
     def _release_rollup(self) -> None:
         self.has_rollup = False
         self.rollup.release()
 
-    def _new(self, number: int, claim: Claim) -> Owned:
+    def _restore(self, number: int, log_: StateLog, claim: Claim) -> Owned:
+        """The partition as of its last checkpoint. Raises StateRefused."""
         admission = Admission(
             self.config,
             self._decoder,
@@ -218,27 +223,63 @@ class Engine:
             partitions=self._settings.kafka.partitions,
             partition_of=self._partition_of,
         )
-        return Owned(number, claim, Partition(self.config), admission, self.stages)
-
-    def _recover(self, partition: int, key: bytes, value: bytes | None) -> None:
-        """A valid record of the state topic that is no claim: none is written yet."""
-        del value
-        kind = key.split(b"|", 1)[0].decode(errors="replace")
-        raise EngineFailed(
-            f"the state topic holds a record of kind {kind!r} for partition {partition}, "
-            "written by another version of Heartline"
+        started = time.monotonic()
+        keeper = log_.restore(self.config, claim)
+        log.info(
+            "partition %d: %d customers, %.1f MiB in %d chunks, unpacked in %.2f s",
+            number,
+            keeper.figures.customers,
+            keeper.figures.state_bytes / 1_048_576,
+            keeper.figures.chunks,
+            time.monotonic() - started,
         )
+        return Owned(number, keeper, admission, self.stages)
 
-    async def _prove(self, consumer: Consumer, mine: set[int], generation: int) -> bool:
-        """Membership, by a commit of the offsets from which we would read."""
+    async def _send_again(self) -> None:
+        """What the former owner had made durable, and maybe not sent."""
+        due = [(owned, owned.due_again) for owned in self.owned.values() if owned.due_again]
+        await self.checkpoints.send_partials(due)
+        for owned, _ in due:
+            owned.due_again = []
+
+    def _check_is_ours(self, number: int, committed: Mapping[TP, int]) -> None:
+        """A group that has read something has written a state: with none, it was lost."""
+        if self.ownership.is_new(number) and any(
+            at for tp, at in committed.items() if tp.partition == number
+        ):
+            raise EngineFailed(
+                f"the group {self._settings.kafka.group} has read partition {number} before, but "
+                f"{self.topics.state} knows nothing of it: was that topic recreated or emptied? To "
+                "replay the input into a new state: heartline state rebuild"
+            )
+
+    async def _committed(self, consumer: Consumer, inputs: list[TP]) -> dict[TP, int]:
+        """What the group has committed."""
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await consumer.committed(inputs)
+        except TimeoutError:
+            raise EngineFailed(
+                f"Kafka did not say within {self._deadline_s:g} s what the group has committed"
+            ) from None
+
+    async def _prove(
+        self,
+        consumer: Consumer,
+        inputs: list[TP],
+        committed: Mapping[TP, int],
+        generation: int,
+    ) -> bool:
+        """Membership, by a commit of what is committed already."""
         if consumer.app.consumer_generation_id != generation:
             return False
-        offsets = {
-            TP(topic, n): self.owned[n].next_offset(source) if n in self.owned else 0
-            for topic, source in self.sources.items()
-            for n in mine
-        }
-        return await consumer.commit_offsets(offsets)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await consumer.commit_offsets({tp: committed.get(tp, 0) for tp in inputs})
+        except TimeoutError:
+            raise EngineFailed(
+                f"Kafka did not answer a commit within {self._deadline_s:g} s"
+            ) from None
 
     async def _find_first_offsets(self, consumer: Consumer) -> None:
         inputs = [TP(topic, n) for topic in self.sources for n in self.owned]
@@ -250,7 +291,8 @@ class Engine:
             if 0 < due < first:
                 raise EngineFailed(
                     f"{tp.topic}-{tp.partition}: offset {due} is due but retention has removed "
-                    f"everything before {first}: records were lost"
+                    f"everything before {first}: those records are in no figure. To go on from what "
+                    "is still there: heartline state rebuild"
                 )
             owned.first_offset[source] = first
 
@@ -291,6 +333,8 @@ class Engine:
 
     async def _take_in(self, owned: Owned, source: Source, batch: Batch) -> None:
         due = owned.next_offset(source)
+        if batch.records[0].offset < batch.follows:
+            raise EngineFailed(_recreated(batch.tp, batch.follows, batch.records[0].offset))
         if batch.follows > due:
             raise EngineFailed(f"{batch!r} follows offset {batch.follows}, but {due} is due")
         admitted = owned.admit(source, batch.records, known=owned.state.state.customers, start=due)
@@ -301,6 +345,7 @@ class Engine:
         if admitted.dead or too_late:
             self._refuse(batch, admitted, too_late, owned)
         await self.outbox.room()
+        await self._has_room.wait()
 
     def _hold(self, owned: Owned) -> None:
         """Hold the inputs that ran ahead of the others, and only those."""
@@ -313,9 +358,13 @@ class Engine:
                 self.gate.held.discard(tp)
 
     def collect(self, owned: Owned) -> None:
-        """Put what every passed hop boundary reports into the outbox."""
-        for record in owned.report():
-            self.outbox.put(self.topics.partials, record)
+        """Gather what every passed hop boundary reports, for the next checkpoint."""
+        for word in owned.drain():
+            self.outbox.put(self.topics.partials, word)
+        if owned.unsent_bytes > UNSENT_BYTES:
+            self._checkpoint_due.set()
+            if owned.unsent_bytes > 4 * UNSENT_BYTES:
+                self._has_room.clear()
 
     def _refuse(
         self, batch: Batch, admitted: Admitted[Any], too_late: list[int], owned: Owned
@@ -370,51 +419,65 @@ class Engine:
         if self._consumer is None or tp not in self.gate.open or tp in self.gate.held:
             return None
         stands = self._consumer.stands_at(tp)
-        if stands is None or stands.position < stands.high_water:
+        if stands is None:
+            return None
+        if self._is_short(tp, owned.state.read_to(source), stands.high_water):
+            return None
+        if stands.position < stands.high_water:
             return None
         if self.gate.fetched_to.get(tp, 0) > owned.next_offset(source):
             return None
         return stands.polled_ms
+
+    def _is_short(self, tp: TP, read_to: int, high_water: int) -> bool:
+        """Whether the topic ends before what we have read of it.
+
+        For a moment it may, when the leader changes. Raises EngineFailed when it stays so.
+        """
+        if high_water >= read_to:
+            self._short_since.pop(tp, None)
+            return False
+        now = time.monotonic()
+        if now - self._short_since.setdefault(tp, now) > self._deadline_s:
+            raise EngineFailed(_recreated(tp, read_to, high_water))
+        return True
 
     def lag(self, tp: TP, owned: Owned, source: Source) -> int:
         """Records between us and the high water, as of the last fetch."""
         stands = self._consumer.stands_at(tp) if self._consumer else None
         return 0 if stands is None else max(0, stands.high_water - owned.next_offset(source))
 
-    # -- the seam of durability -------------------------------------------------------------------
+    # -- durability -------------------------------------------------------------------------------
 
     async def checkpoint(self) -> None:
-        """Snapshot, send, commit: here without the first two, because nothing is durable yet.
+        """Make durable what was taken in, and commit it. See `agents.checkpoints`.
 
-        The commit keeps the group's lag readable and proves that we still belong. Raises
-        EngineFailed when the group refuses it: it has moved on, so whatever we do from now on would
-        be done twice.
+        Raises whatever keeps it from being so: the caller ends the worker.
         """
         async with self._busy:
-            if self.tenure is None or self.failure is not None or self._consumer is None:
-                return
-            offsets = {
-                TP(topic, n): owned.next_offset(source)
-                for topic, source in self.sources.items()
-                for n, owned in self.owned.items()
-            }
-            due = {tp: at for tp, at in offsets.items() if self._committed.get(tp) != at}
-            if not due:
-                return
-            await self.outbox.flush()
-            async with asyncio.timeout(self._settings.engine.deadline_ms / 1_000):
-                accepted = await self._consumer.commit_offsets(due)
-            if not accepted:
-                raise EngineFailed(
-                    "the group refused a commit: it has moved on without this worker"
-                )
-            self._committed = offsets
+            if self.tenure is not None and self.failure is None:
+                await self._write_checkpoints()
+
+    async def _write_checkpoints(self) -> None:
+        consumer = self._consumer
+        if consumer is None:
+            return
+        self.checkpoint_started_at = time.monotonic()
+        confirmed = await self.checkpoints.write(
+            list(self.owned.values()), self.collect, consumer.commit_offsets
+        )
+        self.checkpoint_started_at = None
+        self.ownership.confirmed(confirmed)
+        self._has_room.set()
 
     async def keep_checkpoints(self) -> None:
-        """One checkpoint per interval, for as long as we live."""
+        """One checkpoint per interval, sooner when much waits for it, for as long as we live."""
         pause_s = self._settings.engine.checkpoint_interval_ms / 1_000
         while True:
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._checkpoint_due.wait()
+            self._checkpoint_due.clear()
             try:
                 await self.checkpoint()
             except asyncio.CancelledError:
@@ -443,3 +506,11 @@ class Engine:
 
 ACCOUNT = Account.__struct_fields__
 """consumed = folded (of which late_counted) + too_late + duplicate + dead + control + waiting."""
+
+
+def _recreated(tp: TP, due: int, found: int) -> str:
+    return (
+        f"{tp.topic}-{tp.partition}: the state has read up to offset {due}, but the topic goes back to "
+        f"{found}: it was recreated, or lost records. Nothing of it can be told from what was read "
+        "before. To replay what is there into a new state: heartline state rebuild"
+    )

@@ -1,91 +1,60 @@
-"""Who owns a partition: claims in the state topic, and how a worker takes a partition over.
+"""How a worker takes partitions over, and how it keeps up with those that it doesn't own.
 
-Records of the state topic. No two writers share a key, so compaction can't put one writer's record
-in the place of another's:
+What the records of the state topic mean is in `streams.claims` and `streams.state_log`. Here they are
+read and claims are written:
 
-    c|epoch|writer      "this partition is mine from here on"; of one epoch the first in the log
-    wins anything else       `KIND|epoch|writer|...`, valid only from the owner of the last valid
-    claim
-
-Readers go through the log in offset order and ignore what the owner of the last valid claim did not
-write. That fences a paused worker that wakes up: whatever it still writes stands behind somebody
-else's claim.
-
-Takeover: prove by a commit that the group counts us in; write a claim with epoch + 1; read the log
-up to one's own claim. If another claim with that epoch came first, do it again. The commit comes
+- *Takeover*: prove by a commit that the group counts us in; write a claim with epoch + 1; read the
+log up to one's own claim. If another claim with that epoch came first, do it again. The proof comes
 before each claim, so a late claim can't have a higher epoch than that of the worker which took over
 meanwhile.
+- *Ours*: of a partition that we own only the claims are followed, from our last confirmed marker on.
+So a rebalance reads a tail, and finds out whether anybody else claimed in between.
+- *Standby*: the logs of all other partitions are tailed all the time, so their takeover reads a tail
+too. What is kept is the packed state, not yet unpacked.
 
-The embedded broker reports wrong end offsets, so the end of the log is never asked for: one's own
-claim is the end.
+A claim's value says for how many partitions and which partitioner the state was made: with others the
+customers would lie elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
 
-import aiokafka
-from aiokafka import TopicPartition
+import msgspec
 
-from agents.kafka_client import stop
 from agents.publisher import Outgoing, Publisher
+from agents.state_topic import Progress, StateSource, StateTopicReader, StateUnreadable
+from streams.claims import CLAIM, NOBODY, Claim, ClaimLog, StateRefused
+from streams.state_log import StateLog
 
-CLAIM = "c"
-_READ_BYTES = 4 * 1_048_576
-_POLL_MS = 500
+log = logging.getLogger(__name__)
 
-
-class Claim(NamedTuple):
-    """An owner: its epoch and the name under which it writes."""
-
-    epoch: int
-    writer: str
-
-    @property
-    def key(self) -> bytes:
-        """The record key of this claim."""
-        return f"{CLAIM}|{self.epoch}|{self.writer}".encode()
+_REST_S = 1.0
+_AFTER_ERROR_S = 5.0
+_CLAIM_PREFIX = f"{CLAIM}|".encode()
 
 
-NOBODY = Claim(0, "")
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """Under which customers lie in their partitions; the value of a claim. 0 and "": not said."""
+
+    partitions: int = 0
+    partitioner: str = ""
+    topic_ids: dict[str, str] = {}
 
 
-class TakeoverFailed(Exception):
-    """The state topic could not be read up to our claim in time: the worker must not go on."""
+class Takeover(NamedTuple):
+    """A partition that is ours now."""
 
-
-class ClaimLog:
-    """The state topic of one partition, as far as it was read: who owns it, and who did before."""
-
-    def __init__(self) -> None:
-        self.offset = -1
-        self.owner = NOBODY
-        self.previous = NOBODY
-
-    def apply(self, offset: int, key: bytes) -> bool:
-        """Take the next record of the log. True if it is the owner's and no claim.
-
-        Raises TakeoverFailed for a key that Heartline did not write.
-        """
-        self.offset = offset
-        try:
-            kind, epoch, writer, *_ = key.decode().split("|")
-            claim = Claim(int(epoch), writer)
-        except ValueError:
-            raise TakeoverFailed(
-                f"the state topic has a foreign record at offset {offset}"
-            ) from None
-        if kind == CLAIM:
-            if claim.epoch > self.owner.epoch:
-                self.previous, self.owner = self.owner, claim
-            return False
-        return claim == self.owner
+    claim: Claim
+    log: StateLog | None
+    """To restore from; None: nobody claimed it in between, so what is in memory stands."""
 
 
 class Ownership:
-    """The claims of this worker, under one writer's name, and its reader of the state topic."""
+    """The claims of this worker, under one writer's name, and its view of every partition's log."""
 
     def __init__(
         self,
@@ -93,81 +62,187 @@ class Ownership:
         topic: str,
         writer: str,
         publisher: Publisher,
-        client: dict[str, Any],
+        source: StateSource,
+        terms: Terms,
         deadline_s: float,
+        standby: bool = True,
     ) -> None:
+        self.terms = terms
         self._topic = topic
         self._writer = writer
         self._publisher = publisher
-        self._client = client
-        self._deadline_s = deadline_s
-        self.logs: dict[int, ClaimLog] = {}
+        self._source = source
+        self._reader = StateTopicReader(source, topic=topic, deadline_s=deadline_s)
+        self._has_standby = standby
+        self._ours: dict[int, ClaimLog] = {}
+        self._others: dict[int, StateLog] = {}
+        self._foreign: set[int] = set()
+        """Of ours, those that somebody else has claimed."""
+        self._terms: dict[int, Terms] = {}
+        """What the last claim by somebody else said."""
+        self._refused: set[int] = set()
+        self._reading = asyncio.Lock()
+
+    @property
+    def progress(self) -> Progress | None:
+        """Of the takeover that goes on."""
+        return self._reader.progress
 
     async def take_over(
         self,
         partitions: Iterable[int],
         *,
         tenure: int,
+        kept: Collection[int],
         prove: Callable[[], Awaitable[bool]],
-        on_record: Callable[[int, bytes, bytes | None], None],
-    ) -> dict[int, tuple[Claim, Claim]] | None:
+        wanted: Callable[[], bool],
+    ) -> dict[int, Takeover] | None:
         """Claim ``partitions`` for the tenure numbered ``tenure``.
 
-        Returns, for each, our claim and the one that it replaces; None if the group has moved on.
-        Valid records of the log that are no claims go to ``on_record(partition, key, value)`` in
-        log order. Raises TakeoverFailed, PublishFailed.
+        ``kept``: those of which the settled state is in memory. None if the group has moved on, as
+        ``prove`` (by a commit) or ``wanted`` (told by a signal) say. Raises StateRefused,
+        StateUnreadable, PublishFailed.
         """
         name = f"{self._writer}.{tenure}"
-        wanted = set(partitions)
-        done = frozenset(wanted)
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                while wanted:
-                    if not await prove():
-                        return None
-                    claims = {n: Claim(self._log(n).owner.epoch + 1, name) for n in wanted}
-                    ends = await self._publisher.publish(
-                        self._topic, [Outgoing(c.key, b"{}", n) for n, c in claims.items()]
-                    )
-                    await self._read(ends, on_record)
-                    wanted = {n for n in wanted if self._log(n).owner.writer != name}
-        except TimeoutError:
-            raise TakeoverFailed(
-                f"{self._topic}: not read up to our own claim in {self._deadline_s:g} s"
-            ) from None
-        return {n: (self._log(n).owner, self._log(n).previous) for n in done}
+        mine = frozenset(partitions)
+        async with self._reading:
+            for n in mine:
+                if n not in kept or n not in self._ours:
+                    self._ours.pop(n, None)
+                    self._foreign.discard(n)
+                    self._others.setdefault(n, StateLog())
+            ends: dict[int, int] = {}
+            left = set(mine)
+            while left:
+                if not (wanted() and await prove()):
+                    return None
+                ends |= await self._publisher.publish(
+                    self._topic,
+                    [
+                        Outgoing(
+                            Claim(self._claims(n).owner.epoch + 1, name).key,
+                            msgspec.json.encode(self.terms),
+                            n,
+                        )
+                        for n in sorted(left)
+                    ],
+                )
+                if not await self._read({n: ends[n] for n in left}, wanted):
+                    return None
+                left = {n for n in left if self._claims(n).owner.writer != name}
+            if lost := {n: ends[n] for n in mine if n in self._foreign}:
+                for n in lost:
+                    del self._ours[n]
+                    self._foreign.discard(n)
+                    self._others[n] = StateLog()
+                if not await self._read(lost, wanted):
+                    return None
+            for n in mine:
+                self._check_terms(n)
+            return {n: Takeover(self._claims(n).owner, self._others.get(n)) for n in mine}
 
-    def forget(self, partitions: Iterable[int]) -> None:
-        """Read these from the start at their next takeover."""
-        for n in partitions:
-            self.logs.pop(n, None)
+    def restored(self, partition: int) -> None:
+        """The state of ``partition`` is in memory: from now on only its claims are followed."""
+        if partition in self._others:
+            self._ours[partition] = self._others.pop(partition).claims
+            self._foreign.discard(partition)
 
-    def _log(self, partition: int) -> ClaimLog:
-        return self.logs.setdefault(partition, ClaimLog())
+    def confirmed(self, markers: Mapping[int, int]) -> None:
+        """Our markers at these offsets stand before anybody else's claim: a commit has proved it."""
+        for n, offset in markers.items():
+            self._ours[n].offset = max(self._ours[n].offset, offset)
 
-    async def _read(
-        self,
-        until: Mapping[int, int],
-        on_record: Callable[[int, bytes, bytes | None], None],
-    ) -> None:
-        """Apply the log up to and with offset ``until[partition]``."""
-        reader = aiokafka.AIOKafkaConsumer(
-            **self._client, enable_auto_commit=False, max_partition_fetch_bytes=_READ_BYTES
-        )
-        await reader.start()
-        try:
-            reader.assign([TopicPartition(self._topic, n) for n in until])
-            for n in until:
-                at = TopicPartition(self._topic, n)
-                if self._log(n).offset < 0:
-                    await reader.seek_to_beginning(at)
-                else:
-                    reader.seek(at, self._log(n).offset + 1)
-            while any(self._log(n).offset < end for n, end in until.items()):
-                for tp, records in (await reader.getmany(timeout_ms=_POLL_MS)).items():
-                    log = self._log(tp.partition)
-                    for record in records:
-                        if log.apply(record.offset, record.key or b""):
-                            on_record(tp.partition, record.key, record.value)
-        finally:
-            await stop(reader)
+    def release(self, keep: Collection[int]) -> None:
+        """Forget what we know as owner of all partitions but ``keep``."""
+        for n in self._ours.keys() - set(keep):
+            del self._ours[n]
+            self._foreign.discard(n)
+
+    async def follow(self) -> None:
+        """Tail the logs of the partitions that we don't own, for as long as we live."""
+        while self._has_standby:
+            rest_s = 0.0
+            async with self._reading:
+                others = set(range(self.terms.partitions)) - self._ours.keys() - self._refused
+                positions = {n: self._others.setdefault(n, StateLog()).offset + 1 for n in others}
+                try:
+                    if positions:
+                        await self._tail(positions)
+                    else:
+                        rest_s = _REST_S
+                except StateUnreadable as error:
+                    log.warning("the standby has to start again: %s", error)
+                    self._others.clear()
+                    rest_s = _AFTER_ERROR_S
+            await asyncio.sleep(rest_s)
+
+    async def _tail(self, positions: Mapping[int, int]) -> None:
+        for n, records in (await self._source.poll(positions)).items():
+            try:
+                for record in records:
+                    self._apply(n, record.offset, record.key or b"", record.value)
+            except StateRefused as error:
+                # Whoever takes it over ends with this; until then it is only not kept at hand.
+                log.warning("partition %d can't be taken over: %s", n, error)
+                self._refused.add(n)
+                del self._others[n]
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        await self._source.stop()
+
+    def _claims(self, partition: int) -> ClaimLog:
+        ours = self._ours.get(partition)
+        return self._others[partition].claims if ours is None else ours
+
+    async def _read(self, ends: Mapping[int, int], wanted: Callable[[], bool]) -> bool:
+        starts = {n: self._claims(n).offset + 1 for n in ends}
+        return await self._reader.read(starts, ends, self._apply, wanted=wanted)
+
+    def _apply(self, partition: int, offset: int, key: bytes, value: bytes | None) -> None:
+        before = self._claims(partition).owner
+        if partition in self._ours:
+            self._ours[partition].apply(offset, key)
+        else:
+            self._others[partition].apply(offset, key, value)
+        owner = self._claims(partition).owner
+        if owner is before or owner.writer.startswith(f"{self._writer}."):
+            return
+        if partition in self._ours:
+            self._foreign.add(partition)
+        if value and key.startswith(_CLAIM_PREFIX):
+            try:
+                self._terms[partition] = msgspec.json.decode(value, type=Terms)
+            except msgspec.DecodeError as error:
+                raise StateRefused(
+                    f"the state topic is damaged at offset {offset} of partition {partition}: the "
+                    f"value of a claim: {error}; rebuild the state: heartline state rebuild"
+                ) from None
+
+    def _check_terms(self, partition: int) -> None:
+        """Raises StateRefused when the state was made under other terms."""
+        theirs = self._terms.get(partition, Terms())
+        if theirs.partitions not in (0, self.terms.partitions):
+            raise StateRefused(
+                f"the state was made of {theirs.partitions} partitions, now there are "
+                f"{self.terms.partitions}: a customer's events would meet another customer base. Put "
+                "the number back, or replay the input into a new state: heartline state rebuild"
+            )
+        if theirs.partitioner not in ("", self.terms.partitioner):
+            raise StateRefused(
+                f"the state was made with the partitioner {theirs.partitioner}, now it is "
+                f"{self.terms.partitioner}: customers would lie in other partitions. Put [kafka] "
+                "partitioner back, or replay the input: heartline state rebuild"
+            )
+        ours = self.terms.topic_ids
+        recreated = [t for t, i in theirs.topic_ids.items() if ours.get(t, i) != i]
+        if recreated:
+            raise StateRefused(
+                f"the input was recreated since the state was made: {', '.join(sorted(recreated))} has "
+                "another topic id, so its offsets mean other records. Replay what is there: heartline "
+                "state rebuild"
+            )
+
+    def is_new(self, partition: int) -> bool:
+        """Whether nobody had ever claimed ``partition`` before us."""
+        return self._claims(partition).previous == NOBODY

@@ -22,9 +22,15 @@ def reasons_not_ready(engine: Engine) -> list[str]:
     if engine.failure is not None:
         reasons.append(f"failed: {type(engine.failure).__name__}")
     if engine.tenure is None:
+        if (progress := engine.ownership.progress) is not None:
+            reasons.append(f"reading the state: {progress}")
         reasons.append(
             "joining the group" if engine.joined_at is None else "the group is rebalancing"
         )
+    if engine.tenure is not None and engine.checkpoint_started_at is not None:
+        taken_s = now - engine.checkpoint_started_at
+        if taken_s > STUCK_AFTER_S:
+            reasons.append(f"a checkpoint has been under way for {taken_s:.0f} s")
     if now - engine.clocked_at > STUCK_AFTER_S:
         reasons.append(f"the event loop stood still for {now - engine.clocked_at:.0f} s")
     if engine.tenure is not None and now - engine.gate.polled_at > STUCK_AFTER_S:

@@ -39,7 +39,6 @@ _POLL_MS = 200
 _TICK_S = 0.2
 _COMMIT_EVERY_S = 5.0
 _TAKEOVER_S = 120.0
-STATE_IS_DURABLE = False
 _FORMAT = 2
 """Of the text beside the committed offset. Before 2 the partitions' states were not durable: then one that
 changes hands reports all of its past again, so every revision has to be known."""
@@ -76,7 +75,7 @@ class RollUpAgent:
             async with asyncio.timeout(_TAKEOVER_S):
                 offset, results = _parse(await consumer.committed_text(self._partials))
                 position = RollUpPosition({})
-                await self._read_results(core, position, results if STATE_IS_DURABLE else {})
+                await self._read_results(core, position, results)
                 first = await consumer.earliest_offsets(self._partials)
             self._core, self._consumer, self._position = core, consumer, position
             self._committed = None

@@ -173,6 +173,8 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tick_interval_ms: int = msgspec.field(name="tick_interval", default=200)
     deadline_ms: int = msgspec.field(name="deadline", default=30_000)
     session_timeout_ms: int = msgspec.field(name="session_timeout", default=6_000)
+    standby: bool = True
+    """Whether to keep the packed state of the partitions of other workers at hand."""
     max_batch: int = 2_000
     buffered_batches: int = 4
     fetch_bytes: int = 1_048_576

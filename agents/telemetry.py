@@ -1,9 +1,9 @@
 """The operating metrics of a worker, read from the engine when somebody asks: counting costs
 nothing per event.
 
-A partition's account starts again when the partition is read again from the input. Counters here
-never fall: each is the sum of what the accounts of this process gained, also those of partitions
-that have left.
+A partition's account goes on from the checkpoint of whoever had it before. Counters here are of
+this process and never fall: each is the sum of what the accounts gained in it, also those of
+partitions that have left.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from faust.types import TP
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from agents.engine import ACCOUNT, Engine, Owned
+from agents.engine import ACCOUNT, Engine
+from agents.owned import Owned
 from agents.publisher import Publisher
 from agents.rollup import RollUpAgent
+from agents.state_telemetry import state_metrics
 from schemas.topics import Source
 
 _GAUGES = frozenset({"waiting"})
@@ -86,6 +88,7 @@ class WorkerCollector:
             reasons.add_metric([topic, reason], count)
         yield reasons
         yield from self._partitions(names)
+        yield from state_metrics(self._engine)
         yield from self._stages()
         yield from self._output()
         build = GaugeMetricFamily(
@@ -137,6 +140,7 @@ class WorkerCollector:
             "fold": engine.stages.seconds["fold"],
             "close": engine.stages.seconds["close"],
             "report": engine.stages.seconds["report"],
+            "checkpoint": engine.stages.seconds["checkpoint"],
             "rollup": self._rollup.seconds,
             "publish": self._publisher.seconds,
         }

@@ -11,6 +11,8 @@ asking for it.
 - Every batch carries the tenure in which it was fetched and the offset that it follows. A batch of
 another tenure is not the engine's any more; a batch that follows an offset not yet seen means that
 records were lost on the way. Both can be recognised by whoever receives it.
+- A seek waits for the fetch that is under way. One that began in an older tenure could otherwise take
+records from the new position, and they would be dropped with it.
 - aiokafka is never asked for an empty set of partitions: it takes that for all of them.
 - Only the engine's topics are batched. They are declared `acks=False`: Faust's own commit path,
 which loses and repeats events, has nothing to do.
@@ -18,9 +20,10 @@ which loses and repeats events, has nothing to do.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import TopicPartition
@@ -64,6 +67,8 @@ class Gate:
         self.open: dict[TP, str] = {}
         self.held: set[TP] = set()
         self.fetched_to: dict[TP, int] = {}
+        self.moving = asyncio.Lock()
+        """Held by a fetch, and by a seek."""
         self.fetch_seconds = 0.0
         self.polled_at = time.monotonic()
 
@@ -131,13 +136,16 @@ class Consumer(driver.Consumer):
     ) -> Any:
         gate = self._intake.gate
         gate.polled_at = started = time.monotonic()
-        opened = gate.open.copy()
-        wanted = gate.wanted(active_partitions)
-        if not wanted:
+        if not gate.wanted(active_partitions):
             await self.sleep(_REST_S)
             return {}
-        longest_s = _REST_S if gate.held else _LONGEST_POLL_S
-        fetched = await super()._getmany(wanted, min(timeout, longest_s))
+        async with gate.moving:
+            opened = gate.open.copy()
+            wanted = gate.wanted(active_partitions)
+            if not wanted:
+                return {}
+            longest_s = _REST_S if gate.held else _LONGEST_POLL_S
+            fetched = await super()._getmany(wanted, min(timeout, longest_s))
         delivered: dict[TP, Any] = {}
         for fetched_tp, records in fetched.items():
             tp = TP(fetched_tp.topic, fetched_tp.partition)
@@ -184,13 +192,15 @@ class Consumer(driver.Consumer):
             return
         tenure, positions = found
         mine = {TP(tp.topic, tp.partition) for tp in self.assignment()}
-        due = {tp: at for tp, at in positions.items() if tp in mine and tp not in intake.gate.open}
+        opened = intake.gate.open
+        due = {tp: at for tp, at in positions.items() if tp in mine and opened.get(tp) != tenure}
         if not due:
             return
-        await self.seek_wait(due)
-        again = await intake.positions()
-        if again is not None and again[0] == tenure:  # not revoked while we waited
-            intake.gate.open_for(due, tenure)
+        async with intake.gate.moving:
+            await self.seek_wait(due)
+            again = await intake.positions()
+            if again is not None and again[0] == tenure:  # not revoked while we waited
+                intake.gate.open_for(due, tenure)
 
     async def commit_offsets(self, offsets: Mapping[TP, int | tuple[int, str]]) -> bool:
         """Commit, and say whether the group still takes it from us: the proof of membership.
@@ -206,6 +216,13 @@ class Consumer(driver.Consumer):
             return False
         return True
 
+    async def committed(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """What the group has committed of ``tps``; those without are left out."""
+        coordinator = self._thread._ensure_consumer()._coordinator
+        wire = [TopicPartition(tp.topic, tp.partition) for tp in tps]
+        found = await self._thread.call_thread(coordinator.fetch_committed_offsets, wire)
+        return {TP(tp.topic, tp.partition): at.offset for tp, at in found.items() if at.offset >= 0}
+
     async def committed_text(self, tp: TP) -> tuple[int, str] | None:
         """The committed offset of ``tp`` with the text beside it; None if there is none."""
         coordinator = self._thread._ensure_consumer()._coordinator
@@ -214,6 +231,14 @@ class Consumer(driver.Consumer):
         if wire not in found:
             return None
         return found[wire].offset, found[wire].metadata or ""
+
+    def close(self) -> None:
+        """Nothing: `stop` closes the client, on its own loop and in order.
+
+        Faust calls this when a rebalance reaches a worker that is stopping. Its own version closes
+        the client from the wrong thread: that ends the client's metadata task but not its membership,
+        so the rebalance that goes on may wait for metadata for ever, and `stop` for the rebalance.
+        """
 
     def stands_at(self, tp: TP) -> Standing | None:
         """Where we stand in ``tp`` as of the last fetch; None before one."""

@@ -45,7 +45,7 @@ _GC_THRESHOLD = (200_000, 50, 50)
 
 class EngineService(mode.Service):
     """What runs beside Faust's own services: producer, operating endpoint, clock, checkpoints,
-    outbox.
+    outbox, standby.
     """
 
     logger = logging.getLogger("mode.heartline")
@@ -63,6 +63,7 @@ class EngineService(mode.Service):
             ("clock", engine.keep_time()),
             ("checkpoints", engine.keep_checkpoints()),
             ("outbox", engine.outbox.run()),
+            ("standby", engine.ownership.follow()),
             ("rollup", self._parts.rollup.run(engine.fail)),
         ):
             task = asyncio.create_task(work, name=name)
@@ -82,6 +83,7 @@ class EngineService(mode.Service):
                 await self._parts.engine.outbox.flush()
             except Exception as error:  # noqa: BLE001 - an unsent partial is a failure like any other
                 self._parts.engine.fail(error)
+        await self._parts.engine.ownership.stop()
         await self._parts.publisher.stop()
         await self._server.stop()
 
