@@ -41,6 +41,7 @@ from schemas.topics import Source
 from streams.admission import OFFSET_MASK, Admission, Admitted
 from streams.claims import Claim
 from streams.partition import Account
+from streams.pseudonyms import Pseudonyms
 from streams.state_log import StateLog
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Engine:
         self._settings = settings
         self._partition_of = partition_of
         self._decoder = Decoder(settings.money())
+        self._hash_key = settings.hash_key()
         self._consumer: Consumer | None = None
         self._deadline_s = settings.engine.deadline_ms / 1_000
         self._short_since: dict[TP, float] = {}
@@ -222,6 +224,7 @@ class Engine:
             partition=number,
             partitions=self._settings.kafka.partitions,
             partition_of=self._partition_of,
+            pseudonyms=None if self._hash_key is None else Pseudonyms(self._hash_key),
         )
         started = time.monotonic()
         keeper = log_.restore(self.config, claim)
@@ -370,15 +373,22 @@ class Engine:
         self, batch: Batch, admitted: Admitted[Any], too_late: list[int], owned: Owned
     ) -> None:
         """Dead letters and late records: acknowledged before the next checkpoint commits."""
+        raw_bytes = self._settings.privacy.raw_bytes
         for record, reason, detail in admitted.dead:
             self.dead[batch.tp.topic, str(reason)] += 1
-            letter = dead_letter(batch.tp, record, reason, detail)
+            letter = dead_letter(batch.tp, record, reason, detail, raw_bytes=raw_bytes)
             self.outbox.put(self.topics.dead_letters, letter)
         if too_late:
             times = {arrival[1] & OFFSET_MASK: arrival[0] for arrival in admitted.arrivals}
             records = {record.offset: record for record in batch.records}
             for offset in too_late:
-                late = late_record(batch.tp, records[offset], times[offset], owned.state.watermark)
+                late = late_record(
+                    batch.tp,
+                    records[offset],
+                    times[offset],
+                    owned.state.watermark,
+                    raw_bytes=raw_bytes,
+                )
                 self.outbox.put(self.topics.late, late)
 
     # -- time -------------------------------------------------------------------------------------

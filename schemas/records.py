@@ -89,7 +89,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A record that could not become an event: its raw bytes, where it stood, and why.
 
     ``key`` and ``payload`` travel as base64. An oversize payload is cut at 64 KiB;
-    ``payload_bytes`` and ``payload_sha256`` are those of the whole.
+    ``payload_bytes`` and ``payload_sha256`` are those of the whole. With `[privacy] raw_bytes =
+    false` key and payload are left out, and length and hash say which record it was.
     """
 
     topic: str
@@ -110,7 +111,11 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LateRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An event older than the allowed lateness: its raw bytes and how late it was."""
+    """An event older than the allowed lateness: its raw bytes and how late it was.
+
+    With `[privacy] raw_bytes = false` key and payload are left out; ``payload_sha256`` is there only
+    then.
+    """
 
     topic: str
     partition: int
@@ -119,7 +124,9 @@ class LateRecord(msgspec.Struct, frozen=True, kw_only=True):
     event_time_ms: int
     watermark_ms: int
     key: bytes | None
-    payload: bytes
+    payload: bytes | None
+    payload_bytes: int
+    payload_sha256: str | None
 
     @property
     def origin(self) -> bytes:

@@ -154,7 +154,7 @@ DEAD = DeadLetter(
 )  # fmt: skip
 LATE = LateRecord(
     topic="t", partition=0, offset=0, timestamp_ms=0, event_time_ms=0, watermark_ms=0, key=b"c",
-    payload=b"{}",
+    payload=b"{}", payload_bytes=2, payload_sha256=None,
 )  # fmt: skip
 REDRIVEN = Redriven(
     state="intended", run="r", topic="t", partition=0, after=0, offset=None, at_ms=0

@@ -46,6 +46,8 @@ def test_the_same_record_leaves_the_same_dead_letter_under_the_same_key() -> Non
         watermark_ms=2,
         key=None,
         payload=b"{}",
+        payload_bytes=2,
+        payload_sha256=None,
     )
     assert letter.origin == late.origin == b"heartline.social|3|17"
 
