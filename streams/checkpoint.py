@@ -36,6 +36,9 @@ LOG_FORMAT = 1
 """Version of the records; raised whenever an older reader would misread them."""
 CUSTOMERS, EVICTED, TIMELINE, PARTIALS = range(4)
 TABLES = 4
+LOOKED_AT = 2_000
+"""So many customers at least, or a 32nd of them, a checkpoint looks at for some who may leave."""
+EVICTED_AT_ONCE = 2_000
 WHOLE_EVERY = 64
 """Every so many checkpoints the manifest is written whole."""
 
@@ -173,6 +176,7 @@ class Keeper:
         keeper._journal = journal
         keeper._timeline.load(tables[TIMELINE])
         partition.state.load(tables[CUSTOMERS])
+        partition.state.evicted.load(tables[EVICTED])
         partition.resume(marker.position)
         keeper._next_partial = marker.next_partial
         for row_key in sorted(tables[PARTIALS]):
@@ -201,8 +205,11 @@ class Keeper:
         """
         for partial in partials:
             self._keep_partial(partial)
+        state = self.partition.state
+        state.evict(looked_at=max(LOOKED_AT, self.figures.customers // 32), evicted=EVICTED_AT_ONCE)
         changes: list[Rows] = [{} for _ in range(TABLES)]
         changes[CUSTOMERS] = self._changed_customers()
+        changes[EVICTED] = state.evicted.changes()
         changes[TIMELINE] = self._timeline.changes()
         changes[PARTIALS], self._partial_changes = self._partial_changes, {}
         position = self.partition.position()
@@ -261,6 +268,7 @@ class Keeper:
         state = self.partition.state
         return Figures(
             customers=len(state.customers) + len(state.packed),
+            evicted=len(state.evicted),
             chunks=len(self._journal.chunks),
             state_bytes=self._journal.size,
         )
@@ -282,6 +290,8 @@ class Keeper:
     def _read(self, table: int, keys: list[str]) -> list[bytes]:
         if table == CUSTOMERS:
             return cast("list[bytes]", self.partition.state.rows_of(keys))
+        if table == EVICTED:
+            return self.partition.state.evicted.rows_of(keys)
         rows = self._timeline.rows if table == TIMELINE else self._partials
         return [rows[key] for key in keys]
 

@@ -28,10 +28,11 @@ from schemas.events import (
 from streams.arrivals import CELL, CUSTOMER, NO_ATTRIBUTES, Arrival, name_in
 from streams.config import CoreConfig
 from streams.customers import NO_SESSION, NO_SLOT, Customer, Return
+from streams.evicted import Evicted
 from streams.last_seen import NEVER
 from streams.open_pane import BOUNCED, CONVERTED
-from streams.recent_ids import RecentIds
-from streams.rows import NOT_DUE, dues_of, pack, unpack
+from streams.recent_ids import SILENCE_MS, RecentIds
+from streams.rows import NOT_DUE, dues_of, pack, touched_of, unpack
 from streams.sums import Additive, Mark
 from streams.timeline import Report, Timeline
 from streams.timers import Wheel
@@ -40,6 +41,21 @@ from streams.windows import DAY_MS
 LONGEST_SESSION_MS = DAY_MS
 _slot_of = attrgetter("slot")
 _session_start, _session_last = attrgetter("session_start"), attrgetter("session_last")
+
+
+def retention_ms(config: CoreConfig) -> int:
+    """How long a silent customer is needed: by every mark until the histogram has forgotten it, by
+    base and returns over two windows, by late events, by the memory of event ids and by the longest
+    session.
+    """
+    windows = config.windows
+    return (
+        2 * max(window.size_ms for window in windows.windows)
+        + 2 * max(window.hop_ms for window in windows.windows)
+        + config.allowed_lateness_ms
+        + max(SILENCE_MS, LONGEST_SESSION_MS)
+        + windows.session_gap_ms
+    )
 
 
 class State:
@@ -56,6 +72,11 @@ class State:
         """Rows of those whom nothing has touched since they were restored; none of them is among
         `customers`.
         """
+        self.evicted = Evicted()
+        self._retention_ms = retention_ms(config)
+        self._sweep: list[str] = []
+        """Whom the present search for the silent has still to look at."""
+        self._next_sweep_ms = NEVER
         self.is_tracked = False
         self.touched: list[Customer] = []
         """While `is_tracked`: whoever may have changed since the list was last cleared, with
@@ -419,9 +440,57 @@ class State:
     def find(self, identity: str) -> Customer | None:
         """A known customer, unpacked if need be."""
         customer = self.customers.get(identity)
-        if customer is None and (row := self.packed.pop(identity, None)) is not None:
+        if customer is not None:
+            return customer
+        if (row := self.packed.pop(identity, None)) is not None:
             customer = self.customers[identity] = unpack(identity, row, self.recent_ids)
+        elif (kept := self.evicted.take(identity)) is not None:
+            slot, persona, region = self.recent_ids.take_slot(), kept["persona"], kept["region"]
+            customer = Customer(identity, slot=slot, persona=persona, region=region, cell=0)
+            for name, value in kept.items():
+                setattr(customer, name, value)
+            self.customers[identity] = customer
+            if self.is_tracked:
+                self.touched.append(customer)
         return customer
+
+    def evict(self, *, looked_at: int, evicted: int) -> None:
+        """Let customers leave memory who have been silent for longer than anything looks back at
+        them: a compact row of them stays. No figure changes, now or when they return.
+
+        Looks at ``looked_at`` customers and evicts ``evicted`` at most, so that it costs little at a
+        time; everybody is looked at again after an eighth of the retention.
+        """
+        now = self.timeline.pane_start
+        if not self._sweep:
+            if now < self._next_sweep_ms or now == NEVER:
+                return
+            self._next_sweep_ms = now + self._retention_ms // 8
+            self._sweep = [*self.packed, *self.customers]
+        horizon = now - self._retention_ms
+        sweep, customers, packed = self._sweep, self.customers, self.packed
+        silent: list[str] = []
+        for name in sweep[-looked_at:]:
+            customer = customers.get(name)
+            if customer is not None:
+                if customer.touched < horizon:
+                    silent.append(name)
+            elif (row := packed.get(name)) is not None and touched_of(row) < horizon:
+                silent.append(name)
+        del sweep[-looked_at:]
+        sweep += silent[evicted:]
+        for name in silent[:evicted]:
+            self._evict(name)
+
+    def _evict(self, identity: str) -> None:
+        customer = self.find(identity)
+        if customer is None or customer.session_start != NO_SESSION or customer.is_armed:
+            return
+        self.evicted.put(customer)
+        del self.customers[identity]
+        self.recent_ids.release(customer)
+        if self.is_tracked:
+            self.touched.append(customer)
 
     def _meet(self, arrivals: Sequence[Arrival], met: list[Customer]) -> list[int]:
         """Put customers into ``met`` where only their names are known, and all their slots."""

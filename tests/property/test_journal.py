@@ -189,7 +189,7 @@ def test_deletion_rows_go_when_nothing_older_is_left() -> None:
         gone: Rows = {f"{round_ - 5}.{n}": None for n in range(100)} if round_ >= 5 else {}
         store.write([born | gone, {}])
     live = sum(map(len, store.rows))
-    assert 400 * 100 > 5 * live, "the test must delete many more than live"
+    assert 5 * live < 400 * 100, "the test must delete many more than live"
     # To let them go, everything older has to be rewritten once, on the credit of those who came.
     assert store.journal.buried <= sizes.GRAVES + 3 * live // 2
     assert store.journal.written_bytes <= 2 * store.journal.fresh_bytes

@@ -33,7 +33,12 @@ LEFT_OUT = {
     "Watermark": {"_caught_up_since", "_is_idle"},
     # Compared by `_customers`; what is still to be written; timers follow from the rows, and a timer
     # that will find nothing to do is not armed again.
-    "State": {"customers", "packed", "recent_ids", "touched", "is_tracked", "_wheel"},
+    "State": {
+        *("customers", "packed", "recent_ids", "touched", "is_tracked", "_wheel"),
+        *("_sweep", "_next_sweep_ms"),  # when somebody leaves changes nothing
+    },
+    # Compared by who is there; where is nobody's business.
+    "Evicted": {"_rows", "_hashes", "_taken", "_free", "_index", "_used", "_changed"},
     # A cache, and a count of changes in this process.
     "Pane": {"_sparse", "version"},
 }
@@ -44,6 +49,8 @@ def state_of(partition: Partition) -> dict[str, Any]:
     found: dict[str, Any] = _plain(partition)
     found["position"] = msgspec.to_builtins(partition.position())
     found["customers"] = _customers(partition.state)
+    rows = partition.state.evicted._rows
+    found["evicted"] = {row["hash"].item(): row.tolist() for row in rows if row["hash"]}
     return found
 
 
