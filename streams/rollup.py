@@ -332,7 +332,8 @@ class RollUp:
         if len(state.known) > 2 * KNOWN_BOUNDARIES:
             for end_ms in sorted(state.known)[:-KNOWN_BOUNDARIES]:
                 del state.known[end_ms]
-        if state.recent:
+        if len(state.recent) == REMEMBERED_BOUNDARIES:
+            # Not before: the first events of a partition may be older than what is out already.
             oldest = min(state.recent[0], *state.pending) if state.pending else state.recent[0]
             for track in state.tracks:
                 track.forget_before(oldest)
