@@ -11,7 +11,7 @@ import asyncio
 import logging
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +51,14 @@ class WorkerParts:
     publisher: Publisher
 
 
-def create_app(settings: Settings, flavour: Flavour = "apache") -> WorkerParts:
-    """Wire a worker for ``settings``. ``flavour`` is what `agents.preflight` found out."""
+def create_app(
+    settings: Settings,
+    flavour: Flavour = "apache",
+    topic_ids: Mapping[str, str] | None = None,
+) -> WorkerParts:
+    """Wire a worker for ``settings``. ``flavour`` is what `agents.preflight` found out;
+    ``topic_ids`` are those of the inputs, as far as the broker tells them.
+    """
     transport.register()
     client = client_arguments(settings)
     deadline_s = settings.engine.deadline_ms / 1_000
@@ -68,7 +74,9 @@ def create_app(settings: Settings, flavour: Flavour = "apache") -> WorkerParts:
             publisher=publisher,
             source=StateTopic(client, settings.topics().state),
             terms=Terms(
-                partitions=settings.kafka.partitions, partitioner=settings.kafka.partitioner
+                partitions=settings.kafka.partitions,
+                partitioner=settings.kafka.partitioner,
+                topic_ids=dict(topic_ids or {}),
             ),
             deadline_s=deadline_s,
             standby=settings.engine.standby,

@@ -19,6 +19,8 @@ from agents.settings import Settings
 
 CONNECT_MS = 5_000
 REQUEST_MS = 15_000
+NO_ID = "00000000-0000-0000-0000-000000000000"
+"""What brokers before topic ids say."""
 
 
 def connection(settings: Settings) -> dict[str, Any]:
@@ -88,6 +90,18 @@ def admin_client(settings: Settings) -> Iterator[Any]:
         yield client
     finally:
         client.close()
+
+
+def topic_ids(settings: Settings) -> dict[str, str]:
+    """The ids of the four inputs, by name; without those that the broker doesn't tell.
+
+    A topic that is deleted and created again has another one. Raises `CommandFailed`.
+    """
+    names = settings.topics().sources
+    with plain_failures(settings), admin_client(settings) as admin:
+        described = admin.describe_topics(list(names))
+    found = {topic["name"]: str(topic.get("topic_id") or NO_ID) for topic in described}
+    return {name: topic_id for name, topic_id in found.items() if topic_id != NO_ID}
 
 
 def partition_counts(admin: Any, names: tuple[str, ...]) -> dict[str, int]:

@@ -28,6 +28,7 @@ from agents import logs
 from agents.app import WorkerParts, create_app
 from agents.engine import ACCOUNT, Engine
 from agents.failures import FAILED, CommandFailed
+from agents.kafka_admin import topic_ids
 from agents.kafka_client import client_arguments
 from agents.operations import OperatingServer
 from agents.preflight import check_broker, check_faust
@@ -132,7 +133,7 @@ def run_worker(settings: Settings, *, summary: Path | None = None) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     flavour = loop.run_until_complete(check_broker(settings, client_arguments(settings)))
-    parts = create_app(settings, flavour)
+    parts = create_app(settings, flavour, topic_ids(settings))
     collector = WorkerCollector(parts.engine, parts.rollup, parts.publisher, heartline_version())
     server = OperatingServer(
         settings,
