@@ -214,7 +214,10 @@ class _Reading:
         admitted: Admitted[Any] = door.admit(self._sources[topic], records)
         question, evidence = self._question, self._evidence
         for record, reason, _detail in admitted.dead:
-            if question.start_ms <= record.timestamp < question.at_ms:
+            at_ms = None if record.value is None else _time_of(record.value)
+            # Without a readable time, that of its record: in a live stream they lie close together.
+            at_ms = record.timestamp if at_ms is None else at_ms
+            if question.start_ms <= at_ms < question.at_ms:
                 evidence.rejected[reason.value] += 1
         place = (topic, partition)
         newest = self._newest.get(place, 0)
