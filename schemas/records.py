@@ -140,11 +140,11 @@ class Redriven(msgspec.Struct, frozen=True, kw_only=True):
 
     ``intended`` is noted before the record is sent, with ``after``, an offset of the target before
     which it can't stand; ``sent`` when it is acknowledged, with the offset at which it stands. While
-    ``offset`` is None nobody knows whether it was sent. ``run`` tells the notes of one command from
-    those of another.
+    ``offset`` is None nobody knows whether it was sent. ``begun`` stands under a key of its own: the
+    command called ``run`` is at work now, and no other sends any more.
     """
 
-    state: Literal["intended", "sent"]
+    state: Literal["begun", "intended", "sent"]
     run: str
     topic: str
     partition: int
