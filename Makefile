@@ -47,7 +47,7 @@ else
 	@$(BIN)/python -m coverage report --include='agents/*' --fail-under=0
 	@echo '== coverage of the core (gated: see pyproject.toml)'
 	@$(BIN)/python -m coverage report
-	@echo '== integration and browser tests, in three lanes side by side (about five minutes)'
+	@echo '== integration and browser tests, in lanes side by side (about five minutes)'
 	@$(BIN)/python tests/lanes.py $(wildcard $(IMPURE)) -- $(ARGS)
 endif
 

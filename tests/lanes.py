@@ -1,4 +1,4 @@
-"""The tests that start brokers, workers and browsers, in three lanes side by side.
+"""The tests that start brokers, workers and browsers, in lanes side by side.
 
 They wait far more than they compute. Each lane is a pytest of its own with its own brokers on free
 ports; what it printed is shown when it is done, and one that failed fails the run.
@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 LANES = {
-    "apache": "apache",
+    "apache": "apache and not secure",
+    "secure": "apache and secure",
     "embedded": "embedded and not apache",
     "other": "not apache and not embedded",
 }

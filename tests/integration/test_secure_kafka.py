@@ -1,6 +1,6 @@
 """Heartline over TLS: every command, every way of proving oneself, and what is said when it fails.
 
-Named apache throughout, so that `tests/lanes.py` runs it beside the other tests that need Java.
+It has a broker of its own, and by its name a lane of its own (`tests/lanes.py`).
 """
 
 import json
