@@ -11,6 +11,7 @@ Rules that hold everywhere in this file:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
 
@@ -582,11 +583,13 @@ class State:
 
     def _returned(self, at: int, last: int, older: Return | None) -> Return:
         """Remember a return, and of the older ones those that some window still counts."""
+        sizes = self._sizes
         while older is not None:
             back, before, rest = older
             # A window counts the older return while it is longer than the time since and shorter
             # than that silence.
-            if any(at - back < size < back - before for size in self._sizes):
+            longer = bisect_right(sizes, at - back)
+            if longer < len(sizes) and sizes[longer] < back - before:
                 break
             older = rest
         return at, last, older
