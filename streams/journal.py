@@ -376,7 +376,7 @@ def _bodies(rows: Sequence[Rows]) -> Iterator[list[Rows]]:
         start = 0
         while start < len(items):
             taken = items[start : start + max(1, int(room / each))]
-            body[table] = dict(taken)
+            body[table].update(taken)
             start += len(taken)
             room -= int(len(taken) * each)
             if room < each:

@@ -142,6 +142,19 @@ def test_rows_of_very_different_sizes_are_cut_until_each_record_fits() -> None:
     store.check()
 
 
+def test_rows_whose_mean_size_is_a_fraction_all_find_their_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sizes, "TARGET_BYTES", 300)
+    for total in range(200, 500):
+        store = Store()
+        sizes_of = [total // 10 + (number < total % 10) for number in range(10)]
+        rows: Rows = {f"{n}": bytes(size - 1) for n, size in enumerate(sizes_of)}
+        for chunk in store.write([rows, {}]).added:
+            store.values[chunk.id] = chunk.value
+        store.check()
+
+
 def steady(rows: int, per_checkpoint: int, checkpoints: int, *, row_bytes: int = 200) -> Store:
     """A store in which random rows change for a long time."""
     rng = random.Random(7)
