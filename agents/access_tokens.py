@@ -17,12 +17,14 @@ No error shows a secret, a token, or what the endpoint said beyond its ``error``
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
+from urllib.parse import quote_plus
 
 import msgspec
 from aiokafka.abc import AbstractTokenProvider
@@ -124,8 +126,10 @@ class AccessTokens:
                 session.post(
                     security.token_endpoint,
                     data=form,
-                    auth=aiohttp.BasicAuth(security.client_id, str(secret)),
-                    headers={"Accept": "application/json"},
+                    headers={
+                        "Accept": "application/json",
+                        "Authorization": _basic(security.client_id, str(secret)),
+                    },
                     allow_redirects=False,
                 ) as response,
             ):
@@ -145,7 +149,7 @@ class AccessTokens:
 
     def _judge(self, status: int, body: bytes, here: str) -> _Answer:
         try:
-            answer = msgspec.json.decode(body, type=_Answer)
+            answer = msgspec.json.decode(body, type=_Answer, strict=False)
         except msgspec.MsgspecError:
             answer = _Answer()
         if status != 200:
@@ -161,6 +165,12 @@ class AccessTokens:
                 f"{here} answered without a bearer token: check [{SECTION}] token_endpoint"
             )
         return answer
+
+
+def _basic(client_id: str, client_secret: str) -> str:
+    """The client's header by RFC 6749, 2.3.1, which wants both parts form-encoded first."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 def _told(error: BaseException) -> str:
