@@ -99,7 +99,7 @@ class StateLog:
             return
         if value is None:
             self._keys.pop(key, None)
-            self._bury(kind, key)
+            self._bury(offset, kind, key, rest)
             return
         self._keys[key] = None
         if not is_owners:
@@ -114,11 +114,10 @@ class StateLog:
                 f"{offset}, written by another version of Heartline: run that version, or {REBUILD}"
             )
 
-    def _bury(self, kind: bytes, key: bytes) -> None:
+    def _bury(self, offset: int, kind: bytes, key: bytes, rest: bytes) -> None:
         """A tombstone counts whoever wrote it: the record is gone from the log."""
-        parts = key.decode().split("|")
-        if kind == CHUNK.encode() and len(parts) == 5:
-            self._chunks.pop(ChunkId(int(parts[1]), parts[2], int(parts[3]), int(parts[4])), None)
+        if kind == CHUNK.encode():
+            self._chunks.pop(_chunk_id(offset, rest), None)
         elif key == marker_key(*self._marker_of):
             # Nobody but `heartline state rebuild` does this.
             self._marker, self._broken, self._manifest = None, None, {}
