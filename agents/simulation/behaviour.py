@@ -20,9 +20,11 @@ from agents.simulation.personas import (
     MAX_DWELL_MS,
     NETWORK_ACTIONS,
     NETWORKS,
+    NO_REPLY_SHARE,
     PAGES,
     SUBSCRIPTION_AMOUNT,
     SUPPORT_CHANNELS,
+    UNRESOLVED_SHARE,
 )
 from schemas.topics import Source
 
@@ -201,7 +203,10 @@ class Behaviour:
         opened = f'{named},"channel":"{channel}","priority":"normal"'
         found = [self._happening(at_ms, SUPPORT, "ticket_opened", customer, opened)]
         now_ms = at_ms + self._later(2 * HOUR_MS)
-        found.append(self._happening(now_ms, SUPPORT, "ticket_replied", customer, named))
+        if random() >= NO_REPLY_SHARE:
+            found.append(self._happening(now_ms, SUPPORT, "ticket_replied", customer, named))
+        if random() < UNRESOLVED_SHARE:
+            return found
         now_ms += self._later(8 * HOUR_MS)
         found.append(self._happening(now_ms, SUPPORT, "ticket_resolved", customer, named))
         if random() < 0.2:

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agents.simulation.personas import DWELL_MS, DWELL_PART, PERSONAS, Persona
+from agents.simulation.personas import (
+    DWELL_MS,
+    DWELL_PART,
+    NO_REPLY_SHARE,
+    PERSONAS,
+    UNRESOLVED_SHARE,
+    Persona,
+)
 from agents.simulation.scenario import Scenario
 
 DEFAULT_CUSTOMERS = 10_000
@@ -88,9 +95,10 @@ def events_per_visit(persona: Persona) -> float:
     deep = 1 - persona.bounce
     page_views = 1 + deep * (1 + persona.further_pages)
     orders = deep * persona.conversion * (1 + persona.refund + persona.subscription)
-    # A ticket: opened, replied, resolved; a fifth reopened and resolved again; two thirds answer
-    # CSAT.
-    tickets = persona.ticket * (3 + 0.2 * 2 + 0.67)
+    # A ticket: opened, mostly replied and resolved; a fifth reopened and resolved again; two thirds
+    # answer CSAT.
+    resolved = 1 - UNRESOLVED_SHARE
+    tickets = persona.ticket * (2 - NO_REPLY_SHARE + resolved * (1 + 0.2 * 2 + 0.67))
     return page_views + deep * 0.35 + orders + persona.social + tickets + 0.01
 
 

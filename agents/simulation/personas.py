@@ -77,7 +77,13 @@ CHANNELS = ("direct", "search", "social", "email", "referral", "ads")
 CHANNEL_WEIGHTS = (0.28, 0.30, 0.12, 0.14, 0.06, 0.10)
 SUPPORT_CHANNELS = ("email", "chat", "phone")
 NETWORKS = ("instagram", "tiktok", "youtube", "x")
-NETWORK_ACTIONS = ("like", "like", "like", "comment", "share", "mention", "follow", "unfollow")
+NETWORK_ACTIONS = (
+    *("like",) * 7, *("comment", "share", "mention", "follow") * 2, "unlike", "unfollow", "delete",
+)  # fmt: skip
+NO_REPLY_SHARE = 0.1
+"""Tickets that are resolved without an answer."""
+UNRESOLVED_SHARE = 0.06
+"""Tickets that stay open for good."""
 PAGES = ("/", "/new", "/search", "/product", "/product", "/product", "/cart", "/help")
 DEVICES = ("mobile", "mobile", "desktop", "tablet")
 DWELL_MS = 40_000

@@ -13,16 +13,22 @@ the truth file:
 
 Sessions follow METRICS.md: one closes at `session_ended`, at a view with another id, or 30 minutes
 after its last view; it is counted at that moment. (No simulated session gets near the cap of 24
-hours.) *Active* = a page view or an order.
+hours.) *Active* = a page view or an order. What customers say and ask is counted in
+`agents.simulation.contacts`, how far they have come in `agents.simulation.progress`. An `hour` line also
+tells how things stand at its end: `ticket_backlog`, customers by stage (`journey_*`), what all buyers
+ever have brought.
 """  # noqa: E501 - a table row is one line
 
 from __future__ import annotations
 
 from collections import deque
 
-from agents.simulation.behaviour import Happening, rfc3339
+from agents.simulation import contacts, progress
+from agents.simulation.behaviour import SOCIAL, SUPPORT, Happening, rfc3339
+from agents.simulation.contacts import Contacts
 from agents.simulation.customers import Customer
 from agents.simulation.personas import HOUR_MS
+from agents.simulation.progress import Progress
 
 GAP_MS = 30 * 60_000
 NEVER = -1
@@ -31,18 +37,8 @@ COUNTS = (
     "page_views", "visitors", "sessions_started", "sessions_closed", "sessions_converted",
     "bounces", "session_ms", "orders", "buyers", "new_buyers", "revenue_micros",
     "refunded_micros", "active_customers", "new_customers", "cancellations",
-    "social_interactions", "social_withdrawn", "tickets_opened", "tickets_resolved",
-    "tickets_reopened", "csat_responses", "csat_satisfied", "nps_answers",
+    *contacts.COUNTS, *progress.COUNTS,
 )  # fmt: skip
-WITHDRAWN = frozenset({"unlike", "unfollow", "delete"})
-SATISFIED = frozenset({"4/5", "5/5", "9/10", "10/10"})
-_PLAIN = {
-    "subscription_cancelled": "cancellations",
-    "ticket_opened": "tickets_opened",
-    "ticket_resolved": "tickets_resolved",
-    "ticket_reopened": "tickets_reopened",
-    "nps_answered": "nps_answers",
-}
 
 Line = dict[str, str | int | None]
 
@@ -75,6 +71,8 @@ class Truth:
         self._hour_start_ms = NEVER
         # The gap is the same for all, so views come in the order of the moments at which it ends.
         self._silences: deque[tuple[int, Life]] = deque()
+        self._contacts = Contacts(self._hour)
+        self._progress = Progress(self._hour)
         self._lines: list[Line] = []
         self._ended_ms = NEVER
 
@@ -90,8 +88,12 @@ class Truth:
         self._pass_time(at_ms)
         life = self._lives[happening.customer.number]
         hour = self._hour
-        kind = happening.kind
-        if kind == "page_viewed":
+        kind, number = happening.kind, happening.customer.number
+        if happening.source in (SOCIAL, SUPPORT):
+            self._contacts.count(happening, self._hour_start_ms)
+            if kind == "nps_answered":
+                self._progress.answered(number, at_ms, int(happening.detail))
+        elif kind == "page_viewed":
             self._view(life, at_ms, happening.detail)
         elif kind == "session_ended":
             if life.session == happening.detail:
@@ -100,14 +102,10 @@ class Truth:
             self._order(life, at_ms, happening.amount_micros)
         elif kind == "order_refunded":
             hour["refunded_micros"] += happening.amount_micros
-        elif kind == "social_interacted":
-            withdrawn = happening.detail in WITHDRAWN
-            hour["social_withdrawn" if withdrawn else "social_interactions"] += 1
-        elif kind == "csat_answered":
-            hour["csat_responses"] += 1
-            hour["csat_satisfied"] += happening.detail in SATISFIED
-        elif kind in _PLAIN:
-            hour[_PLAIN[kind]] += 1
+            self._progress.refunded(number, at_ms, happening.amount_micros)
+        elif kind == "subscription_cancelled":
+            hour["cancellations"] += 1
+        self._progress.touched(number, at_ms)
 
     def finish(self, end_ms: int) -> None:
         """The run is over at ``end_ms``; what closes before it is counted."""
@@ -135,6 +133,7 @@ class Truth:
                 silent_ms, life = silences.popleft()
                 if life.session and life.last_view_ms + GAP_MS == silent_ms:
                     self._close(life, silent_ms)
+            self._progress.pass_time(until_ms)
             if now_ms < hour_end_ms:
                 return
             self._end_hour(hour_end_ms)
@@ -146,10 +145,15 @@ class Truth:
             "kind": "hour", "start": rfc3339(self._hour_start_ms), "end": rfc3339(end_ms),
         }  # fmt: skip
         line.update(hour)
+        line.update(self._levels())
         self._lines.append(line)
         for name, value in hour.items():
             self._total[name] += value
             hour[name] = 0
+
+    def _levels(self) -> dict[str, int]:
+        """How things stand, up to which time has passed."""
+        return {"ticket_backlog": self._contacts.backlog, **self._progress.levels()}
 
     def _active(self, life: Life, at_ms: int) -> None:
         if life.first_ms == NEVER:
@@ -175,6 +179,8 @@ class Truth:
             life.views = 0
             life.converted = False
             hour["sessions_started"] += 1
+        starts = life.started_ms == at_ms and life.views == 0
+        self._progress.viewed(life.customer.number, at_ms, starts_session=starts)
         life.visited = True
         life.views += 1
         life.last_view_ms = at_ms
@@ -182,6 +188,7 @@ class Truth:
 
     def _order(self, life: Life, at_ms: int, amount_micros: int) -> None:
         self._active(life, at_ms)
+        self._progress.ordered(life.customer.number, at_ms, amount_micros)
         hour = self._hour
         hour["orders"] += 1
         hour["revenue_micros"] += amount_micros
@@ -223,6 +230,8 @@ class Truth:
         lives = self._lives.values()
         line: Line = {"kind": "total", "end": rfc3339(self._ended_ms)}
         line.update(self._total)
+        line.update(self._levels())
+        line.update(self._contacts.distinct())
         # Distinct customers don't add up over hours.
         line["visitors"] = sum(life.visited for life in lives)
         line["buyers"] = sum(life.orders > 0 for life in lives)

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from agents.simulation.configuration import Configuration, customers_for, tempo_for
+from agents.simulation.contacts import COUNTS
 from agents.simulation.disturbance import LATE_MS, MAX_DELAY_MS, Record
 from agents.simulation.scenario import CHECKOUT_BROKEN, CHURN_SPIKE, FLASH_SALE, Scenario
 from agents.simulation.world import World
@@ -24,6 +25,10 @@ from streams.config import CoreConfig
 from streams.evaluate import evaluate
 from streams.moments import from_text
 from streams.windows import Window, WindowSet
+from tests.oracle.customers import OracleConfig
+from tests.oracle.journey import STAGES
+from tests.oracle.metrics import METRICS, Expected, compute
+from tests.oracle.rules import Arrival, Fate, Judged
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -182,6 +187,52 @@ def test_the_engine_computes_the_truth_from_the_disturbed_records() -> None:
             assert result.value == truth["revenue_micros"] / 1_000_000
             compared += 1
     assert compared >= 4 * 12
+
+
+def test_the_oracle_counts_the_truth_of_posts_answers_tickets_and_stages() -> None:
+    records, lines, _ = run(end_ms=START_MS + 45 * DAY_MS, customers=150, malformed_share=0)
+    events = {
+        event["event_id"]: (record.source, event)
+        for record in records
+        for event in (orjson.loads(record.value),)
+    }
+    judged = [
+        Judged(Arrival(source, number, 0, event), Fate.FOLDED)
+        for number, (source, event) in enumerate(events.values())
+    ]
+    config = OracleConfig(activity=frozenset({"page_viewed", "order_placed"}))
+    hours = of_kind(lines, "hour")
+    # The first hour of each, some others, and the last.
+    firsts = [next(line for line in hours if line[name]) for name in COUNTS]
+    chosen = [*firsts, *hours[::97], hours[-1]]
+    found = compute(judged, config, [(from_text(line["end"]), HOUR_MS) for line in chosen])
+    compared: Counter[str] = Counter()
+    for line in chosen:
+        at_ms = from_text(line["end"])
+
+        def told(metric: str, label: str = "", at_ms: int = at_ms) -> Expected:
+            return found[metric, at_ms, HOUR_MS, "stage" if label else "", label]
+
+        right: dict[str, float | None] = {
+            name: told(name).value for name in METRICS if name in line
+        }
+        for stage in STAGES:
+            right[f"journey_{stage}"] = told("journey_customers", stage).value
+        for metric, over, unit, under in (
+            ("sentiment_mean", "sentiment_micros", 1_000_000, "sentiments"),
+            ("engagement_ratio", "shown", 1, "impressions"),
+            ("first_reply_seconds", "first_reply_ms", 1000, "first_replies"),
+            ("resolution_seconds", "resolution_ms", 1000, "resolutions"),
+            ("clv_historic_mean", "net_ever_micros", 1_000_000, "buyers_ever"),
+        ):
+            numerator = told(metric).numerator
+            assert numerator is not None
+            right[over], right[under] = round(numerator * unit), told(metric).n
+        assert {name: line[name] for name in right} == right
+        compared += Counter(name for name, value in right.items() if value)
+    assert all(compared[name] for name in COUNTS if name in METRICS)
+    assert compared["journey_lapsed"]
+    assert compared["ticket_backlog"]
 
 
 def test_the_hours_add_up_to_the_total() -> None:
