@@ -31,7 +31,7 @@ _HELP = {
     "too_late": "Events later than the allowed lateness, sent to the late topic.",
     "duplicate": "Events whose id the customer's last events had already.",
     "dead": "Records sent to the dead letters.",
-    "control": "Control records (time_passed).",
+    "control": "Control records (time_passed, customer_forgotten).",
 }
 
 

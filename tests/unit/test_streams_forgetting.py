@@ -17,6 +17,7 @@ from streams.admission import Admission, Admitted
 from streams.config import CoreConfig
 from streams.evaluate import evaluate
 from streams.last_seen import NEVER
+from streams.state import retention_ms
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.hand import Hand, Record, order, view
 
@@ -165,6 +166,25 @@ def test_the_figures_of_a_file_are_those_of_a_partition() -> None:
         2,
         2,
     ]
+
+
+def test_who_has_left_memory_is_forgotten_too() -> None:
+    hand = Hand(CONFIG)
+    later = T0 + 2 * retention_ms(CONFIG)
+    hand.send(view("c", T0, "1"))
+    hand.pass_time(later)
+    hand.crash()
+    state = hand.partition.state
+    assert "c" in state.evicted
+    hand.append(Source.SESSIONS, forgotten("c", later))
+    hand.pass_time(later + 1)
+    hand.crash()
+    state = hand.partition.state
+    assert "c" not in state.evicted
+    assert not known(hand)
+    hand.send(view("c", later + 1, "2"))
+    hand.pass_time(later + HOUR_MS)
+    assert hand.value_at("new_customers", later + HOUR_MS) == 1
 
 
 # -- at the door
