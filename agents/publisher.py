@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import aiokafka
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 LINGER_MS = 20
 BATCH_BYTES = 131_072
@@ -89,6 +89,10 @@ class Publisher:
                     self.records += count
         except TimeoutError:
             raise PublishFailed(f"{topic}: not acknowledged in {self._deadline_s:g} s") from None
+        except TopicAuthorizationFailedError:
+            raise PublishFailed(
+                f"{topic}: Kafka forbids it: grant WRITE on this topic (docs/security.md)"
+            ) from None
         except KafkaError as error:
             raise PublishFailed(f"{topic}: {type(error).__name__}: {error}") from error
         finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from tests.rig import brokers
 from tests.rig.installation import Installation
@@ -162,6 +163,72 @@ def test_a_worker_outlives_its_tokens_apache(kafka: SecureKafka, tmp_path: Path)
             assert json.loads(worker.get("/readyz"))["ready"]
     finally:
         kafka.tokens.lifetime_s = 3_600
+
+
+RIGHTS: dict[str, tuple[tuple[AclOperation, ...], tuple[str, ...]]] = {
+    "inputs": ((AclOperation.READ,), ("sessions", "purchases", "social", "support")),
+    "read and written": (
+        (AclOperation.READ, AclOperation.WRITE),
+        ("state", "partials", "results"),
+    ),
+    "written": (
+        (AclOperation.WRITE,),
+        ("dead_letters", "late", "signals", "alerts"),
+    ),
+}
+"""What docs/security.md says that a worker needs; READ and WRITE include DESCRIBE."""
+
+
+@pytest.fixture
+def rights(kafka: SecureKafka) -> Iterator[None]:
+    """Rights that a test gives end with it."""
+    yield
+    kafka.allow_everything()
+
+
+def test_a_worker_gets_along_with_the_documented_rights_apache(
+    kafka: SecureKafka, tmp_path: Path, rights: None
+) -> None:
+    with installation(kafka, tmp_path, kafka.section("SCRAM-SHA-512")) as heartline:
+        topics = heartline.topics
+        for operations, names in RIGHTS.values():
+            for name in names:
+                kafka.allow(ResourceType.TOPIC, getattr(topics.names, name), *operations)
+        kafka.allow(ResourceType.GROUP, topics.prefix, AclOperation.READ)
+        # From here on our user has no right on the cluster as such.
+        kafka.allow(ResourceType.BROKER, "kafka-cluster", AclOperation.CREATE, user="admin")
+        topics.produce(
+            (topics.names.sessions, event["customer_id"].encode(), json.dumps(event).encode(), None)
+            for event in [*events(), {"customer_id": "c", "type": "nonsense"}]
+        )
+        passed = json.dumps({"type": "time_passed", "until": AT_MS + 60_000}).encode()
+        topics.produce(
+            (topic, None, passed, partition)
+            for topic in topics.names.sources
+            for partition in range(PARTITIONS)
+        )
+        worker = heartline.worker()
+        rows = heartline.results(AT_MS, WINDOWS, seconds=60)
+        assert [
+            row["value"] for row in rows if row["metric"] == "page_views" and not row["segment"]
+        ] == [EVENTS]
+        assert list(topics.read(topics.names.dead_letters, seconds=20, quiet_after=0.5))
+        serve = heartline.serve()
+        wait_until(lambda: serve.answers("/readyz"), what="serve reads the results")
+        assert worker.process.exit_status is None
+
+
+def test_what_is_forbidden_is_told_with_the_right_that_is_lacking_apache(
+    kafka: SecureKafka, tmp_path: Path, rights: None
+) -> None:
+    with installation(kafka, tmp_path, kafka.section("SCRAM-SHA-512")) as heartline:
+        names = heartline.topics.names
+        kafka.allow(ResourceType.TOPIC, names.results, AclOperation.READ)
+        kafka.allow(ResourceType.TOPIC, names.state, AclOperation.READ)
+        worker = heartline.start("worker", HEARTLINE_WORKER_PORT="0")
+        assert worker.wait(60) == 1
+        assert f"{names.state}: Kafka forbids it: grant WRITE" in worker.output()
+        assert "Traceback" not in worker.output()
 
 
 def _wrong_password(kafka: SecureKafka, directory: Path) -> str:

@@ -30,6 +30,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -88,7 +97,9 @@ class TokenEndpoint:
         signature = self._key.sign(body.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{body}.{_text(signature)}"
 
-    def answer(self, authorization: str, form: Mapping[str, list[str]]) -> tuple[int, dict[str, Any]]:
+    def answer(
+        self, authorization: str, form: Mapping[str, list[str]]
+    ) -> tuple[int, dict[str, Any]]:
         """Status and body for one request."""
         pair = base64.b64encode(f"{CLIENT}:{self.client_secret}".encode()).decode()
         if authorization != f"Basic {pair}":
@@ -184,6 +195,31 @@ class SecureKafka:
             }
         return section | changes
 
+    def allow(
+        self, kind: ResourceType, name: str, *operations: AclOperation, user: str = USER
+    ) -> None:
+        """Give a user these rights on a resource, and thereby take everybody all others."""
+        admin = AdminClient({"bootstrap.servers": self.plain.bootstrap})
+        rights = [
+            AclBinding(
+                *(kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*"),
+                *(operation, AclPermissionType.ALLOW),
+            )
+            for operation in operations
+        ]
+        for answer in admin.create_acls(rights).values():
+            answer.result(timeout=30)
+
+    def allow_everything(self) -> None:
+        """Take all rights back, so that nothing is forbidden."""
+        admin = AdminClient({"bootstrap.servers": self.plain.bootstrap})
+        everything = AclBindingFilter(
+            *(ResourceType.ANY, None, ResourcePatternType.ANY, None, None),
+            *(AclOperation.ANY, AclPermissionType.ANY),
+        )
+        for answer in admin.delete_acls([everything]).values():
+            answer.result(timeout=30)
+
     def _file(self, name: str, text: str) -> str:
         file = self.directory / name
         file.write_text(text + "\n")
@@ -270,6 +306,10 @@ def secure_kafka(directory: Path) -> Iterator[SecureKafka]:
         "transaction.state.log.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
         "auto.create.topics.enable": "false",
+        # Nothing is forbidden until somebody is given a right on it: then only that is allowed.
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+        "allow.everyone.if.no.acl.found": "true",
         **_properties(ports, authority, tokens, password),
     }
     properties = directory / "secure-kafka.properties"
