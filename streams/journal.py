@@ -20,7 +20,7 @@ Only the manifest and the index are held here. The rows' bytes belong to whoever
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple, cast
 from zlib import crc32
@@ -34,6 +34,9 @@ Rows = dict[str, bytes | None]
 
 Read = Callable[[int, list[str]], list[bytes]]
 """The present rows of these keys of a table, in their order."""
+
+Body = list[tuple[list[str], list[bytes | None]]]
+"""What a chunk holds: of each table the keys and the rows."""
 
 CHUNK = "k"
 TARGET_BYTES = 320 * 1_024
@@ -56,7 +59,7 @@ _CARRY_BYTES = 1_048_576
 _ROW_OVERHEAD = 8
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[dict[str, bytes | None]]).decode
+_decode = msgspec.msgpack.Decoder(Body).decode
 
 
 class ChunkId(NamedTuple):
@@ -85,15 +88,15 @@ class Chunk:
 
     __slots__ = ("crc", "id", "keys", "live", "live_bytes", "number", "row_bytes", "size")
 
-    def __init__(self, chunk_id: ChunkId, number: int, crc: int, size: int) -> None:
-        """``number`` rises from chunk to chunk; ``size`` is that of the record."""
+    def __init__(self, chunk_id: ChunkId, number: int, crc: int, value: bytes, body: Body) -> None:
+        """``number`` rises from chunk to chunk. Nothing is live before somebody says so."""
         self.id = chunk_id
         self.number = number
         self.crc = crc
-        self.size = size
-        self.keys: list[list[str]] = []
-        self.row_bytes: list[int] = []
-        self.live: list[int] = []
+        self.size = len(value)
+        self.keys = [keys for keys, _ in body]
+        self.row_bytes = [_bytes_in(rows) + sum(map(len, keys)) for keys, rows in body]
+        self.live = [0] * len(body)
         self.live_bytes = 0
         """By the mean size of its rows: the size of a dead row is not remembered."""
 
@@ -140,8 +143,10 @@ class Journal:
         """Bytes of the changed rows that were written here, ever."""
         self.written_bytes = 0
         """Bytes of the chunks that hold them and what was carried over."""
-        self._where: list[dict[str, Chunk | None]] = [{} for _ in range(tables)]
-        """The chunk of each live row, deletion rows included; None while it is being written."""
+        self._where: list[dict[str, Chunk]] = [{} for _ in range(tables)]
+        """The chunk of each live row, deletion rows included; of one that is being written the
+        chunk before.
+        """
         self._buried: list[dict[str, int]] = [{} for _ in range(tables)]
         """Which of them are deletion rows, and the number below which chunks may hold dead rows of
         the key; ascending.
@@ -179,8 +184,7 @@ class Journal:
         fresh_bytes = sum(map(_bytes_of, rows))
         self.fresh_bytes += fresh_bytes
         self._credit = min(self._credit + fresh_bytes, CREDIT_LIMIT_BYTES)
-        victims = self._victims(max(fresh_bytes, _CARRY_BYTES))
-        for victim in victims:
+        for victim in self._victims(max(fresh_bytes, _CARRY_BYTES)):
             self._carry(victim, rows, read)
         dropped, self._dead = self._dead, []
         for chunk in dropped:
@@ -206,7 +210,6 @@ class Journal:
                 if row is not None or (key in where and key not in buried)
             }
         self._lose(table, Counter(map(where.get, rows)))
-        where.update(dict.fromkeys(rows, None))
         if buried:
             for key in buried.keys() & rows.keys():
                 del buried[key]
@@ -254,25 +257,23 @@ class Journal:
         """The live rows of a chunk that is cleaned go with the fresh ones."""
         for table, keys in enumerate(victim.keys):
             where, buried = self._where[table], self._buried[table]
-            live = [key for key in keys if where.get(key) is victim]
+            fresh = rows[table]
+            live = [key for key in keys if where.get(key) is victim and key not in fresh]
             if live:
                 kept = [key for key in live if key not in buried]
                 carried: Rows = dict.fromkeys(buried.keys() & live)
                 carried.update(zip(kept, read(table, kept), strict=True))
-                rows[table] = rows[table] | carried
-                where.update(dict.fromkeys(carried, None))
+                rows[table] = fresh | carried
                 self._lose(table, Counter({victim: len(live)}))
 
-    def _add(self, chunk_id: ChunkId, body: list[Rows], value: bytes) -> NewChunk:
+    def _add(self, chunk_id: ChunkId, body: Body, value: bytes) -> NewChunk:
         crc = crc_of(chunk_id.key, value)
-        chunk = Chunk(chunk_id, self._number, crc, len(value))
+        chunk = Chunk(chunk_id, self._number, crc, value, body)
+        chunk.live = list(map(len, chunk.keys))
         self._number += 1
-        chunk.keys = [list(rows) for rows in body]
-        chunk.row_bytes = [_bytes_of(rows) for rows in body]
-        chunk.live = [len(rows) for rows in body]
         self._enter(chunk)
-        for table, rows in enumerate(body):
-            self._where[table].update(dict.fromkeys(rows, chunk))
+        for table, keys in enumerate(chunk.keys):
+            self._where[table].update(dict.fromkeys(keys, chunk))
         return NewChunk(chunk_id, crc, value)
 
     def _enter(self, chunk: Chunk) -> None:
@@ -290,7 +291,7 @@ class Journal:
                     break
                 over.append(key)
             where = self._where[table]
-            self._lose(table, Counter([where.pop(key) for key in over]))
+            self._lose(table, Counter(where.pop(key) for key in over))
             for key in over:
                 del buried[key]
 
@@ -310,44 +311,41 @@ class Journal:
         for chunk_id, crc in manifest.items():
             value = values[chunk_id]
             body = _decode(value)
-            chunk = Chunk(chunk_id, journal._number, crc, len(value))
+            chunk = Chunk(chunk_id, journal._number, crc, value, body)
             journal._number += 1
-            for known, where, rows in zip(found, journal._where, body, strict=True):
-                known.update(rows)
-                where.update(dict.fromkeys(rows, chunk))
-                chunk.keys.append(list(rows))
-                chunk.row_bytes.append(_bytes_of(rows))
-                chunk.live.append(0)
+            for known, where, (keys, rows) in zip(found, journal._where, body, strict=True):
+                known.update(zip(keys, rows, strict=True))
+                where.update(dict.fromkeys(keys, chunk))
             journal.chunks[chunk_id] = chunk
         for table, where in enumerate(journal._where):
-            for one, count in Counter(where.values()).items():
-                if one is not None:
-                    one.live[table] = count
+            for chunk, count in Counter(where.values()).items():
+                chunk.live[table] = count
         for chunk in list(journal.chunks.values()):
             journal._enter(chunk)
             if not any(chunk.live):
                 journal._dead.append(chunk)
         live: list[dict[str, bytes]] = []
-        for table, rows in enumerate(found):
-            gone = (
-                [key for key, row in rows.items() if row is None] if None in rows.values() else []
-            )
+        for table, known in enumerate(found):
+            gone = [key for key, row in known.items() if row is None]
             where = journal._where[table]
-            numbers = {key: one.number for key in gone if (one := where[key]) is not None}
+            numbers = {key: where[key].number for key in gone}
             journal._buried[table] = dict(sorted(numbers.items(), key=itemgetter(1)))
             for key in gone:
-                del rows[key]
-            live.append(cast("dict[str, bytes]", rows))
+                del known[key]
+            live.append(cast("dict[str, bytes]", known))
         journal._expire()
         return journal, live
 
 
 def _bytes_of(rows: Rows) -> int:
     """Bytes of keys and rows; a deletion row has only a key."""
-    values = rows.values()
-    if None in values:
-        values = [row or b"" for row in values]  # type: ignore[assignment]
-    return sum(map(len, values)) + sum(map(len, rows))  # type: ignore[arg-type]
+    return _bytes_in(rows.values()) + sum(map(len, rows))
+
+
+def _bytes_in(rows: Collection[bytes | None]) -> int:
+    if None in rows:
+        rows = [row or b"" for row in rows]
+    return sum(map(len, rows))  # type: ignore[arg-type]
 
 
 def _fullness(chunk: Chunk) -> float:
@@ -358,46 +356,51 @@ def _liveness(chunk: Chunk) -> int:
     return chunk.live_bytes
 
 
-def _encoded(rows: Sequence[Rows]) -> Iterator[tuple[list[Rows], bytes]]:
-    """Cut rows into the bodies of chunks."""
+def _encoded(rows: Sequence[Rows]) -> Iterator[tuple[Body, bytes]]:
+    """Cut rows into the bodies of chunks, each with its record."""
     for body in _bodies(rows):
         yield from _fitting(body)
 
 
-def _bodies(rows: Sequence[Rows]) -> Iterator[list[Rows]]:
+def _bodies(rows: Sequence[Rows]) -> Iterator[Body]:
     """Bodies of about `TARGET_BYTES`, by the mean size of each table's rows."""
-    body: list[Rows] = [{} for _ in rows]
+    body: Body = [([], []) for _ in rows]
     room = TARGET_BYTES
     for table, one in enumerate(rows):
         if not one:
             continue
-        items = list(one.items())
-        each = _bytes_of(one) / len(items) + _ROW_OVERHEAD
+        keys, values = list(one), list(one.values())
+        each = _bytes_of(one) / len(keys) + _ROW_OVERHEAD
         start = 0
-        while start < len(items):
-            taken = items[start : start + max(1, int(room / each))]
-            body[table].update(taken)
-            start += len(taken)
-            room -= int(len(taken) * each)
-            if room < each:
+        while start < len(keys):
+            end = min(start + max(1, int(room / each)), len(keys))
+            body[table] = keys[start:end], values[start:end]
+            room -= int((end - start) * each)
+            start = end
+            if start < len(keys) or room < each:
                 yield body
-                body, room = [{} for _ in rows], TARGET_BYTES
-    if any(body):
+                body, room = [([], []) for _ in rows], TARGET_BYTES
+    if any(keys for keys, _ in body):
         yield body
 
 
-def _fitting(body: list[Rows]) -> Iterator[tuple[list[Rows], bytes]]:
-    """The body as a record, or the records of its halves where it is too large."""
+def _fitting(body: Body) -> Iterator[tuple[Body, bytes]]:
+    """The body with its record, or its halves with theirs where that is too large."""
     value = _encode(body)
     if len(value) <= LIMIT_BYTES:
         yield body, value
         return
-    places = [(table, key) for table, rows in enumerate(body) for key in rows]
-    if len(places) == 1:
-        raise ValueError(f"row {places[0][1]!r} of {len(value)} bytes fits no record")
-    middle = len(places) // 2
-    for half in (places[:middle], places[middle:]):
-        part: list[Rows] = [{} for _ in body]
-        for table, key in half:
-            part[table][key] = body[table][key]
-        yield from _fitting(part)
+    counts = [len(keys) for keys, _ in body]
+    if sum(counts) == 1:
+        key = next(keys[0] for keys, _ in body if keys)
+        raise ValueError(f"row {key!r} of {len(value)} bytes fits no record")
+    middle = sum(counts) // 2
+    first: Body = []
+    second: Body = []
+    for keys, rows in body:
+        cut = min(middle, len(keys))
+        middle -= cut
+        first.append((keys[:cut], rows[:cut]))
+        second.append((keys[cut:], rows[cut:]))
+    yield from _fitting(first)
+    yield from _fitting(second)
