@@ -51,6 +51,10 @@ UNSENT_BYTES = 4 * 1_048_576
 inputs."""
 
 
+OUTSIDE_DEADLINES = 4
+"""A worker that is in no group for so many deadlines ends: its supervisor starts it again."""
+
+
 class EngineFailed(Exception):
     """The engine can't go on without losing or doubling something."""
 
@@ -103,6 +107,7 @@ class Engine:
         """While one is under way."""
         self.takeover_seconds = 0.0
         self.ownership = ownership
+        self.publisher = publisher
         self._settings = settings
         self._partition_of = partition_of
         self._decoder = Decoder(settings.money())
@@ -110,6 +115,7 @@ class Engine:
         self._consumer: Consumer | None = None
         self._deadline_s = settings.engine.deadline_ms / 1_000
         self._short_since: dict[TP, float] = {}
+        self._outside_since: float | None = None
         self._busy = asyncio.Lock()
         self._joining: int | None = None
         """The generation for which we take over, until it is revoked."""
@@ -159,7 +165,9 @@ class Engine:
                 self.on_dropped(self.owned.pop(n))
             self.ownership.release(mine)
             fresh = []
-            for n, found in sorted(taken.items()):
+            for n in sorted(taken):
+                # Taken out, so that the packed state is let go of when it is unpacked.
+                found = taken.pop(n)
                 if found.log is None:
                     self.owned[n].keeper.take_claim(found.claim)
                     continue
@@ -240,9 +248,12 @@ class Engine:
 
     async def _send_again(self) -> None:
         """What the former owner had made durable, and maybe not sent."""
-        due = [(owned, owned.due_again) for owned in self.owned.values() if owned.due_again]
-        await self.checkpoints.send_partials(due)
-        for owned, _ in due:
+        due = [owned for owned in self.owned.values() if owned.due_again]
+        records = [record for owned in due for record in owned.partials_again()]
+        if records:
+            await self.publisher.publish(self.topics.partials, records)
+        for owned in due:
+            owned.keeper.partials_acknowledged([record.key for record in owned.due_again])
             owned.due_again = []
 
     def _check_is_ours(self, number: int, committed: Mapping[TP, int]) -> None:
@@ -288,7 +299,14 @@ class Engine:
         inputs = [TP(topic, n) for topic in self.sources for n in self.owned]
         if not inputs:
             return
-        for tp, first in (await consumer.earliest_offsets(*inputs)).items():
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                earliest = await consumer.earliest_offsets(*inputs)
+        except TimeoutError:
+            raise EngineFailed(
+                f"Kafka did not say within {self._deadline_s:g} s where the inputs begin"
+            ) from None
+        for tp, first in earliest.items():
             owned, source = self.owned[tp.partition], self.sources[tp.topic]
             due = owned.state.next_offset(source)
             if 0 < due < first:
@@ -399,14 +417,30 @@ class Engine:
         while True:
             await asyncio.sleep(pause_s)
             self.clocked_at = time.monotonic()
-            if self.tenure is None or self.failure is not None:
+            if self.failure is not None:
                 continue
             try:
+                self._watch_membership()
+                if self.tenure is None:
+                    continue
                 now_ms = time.time_ns() // 1_000_000
                 for owned in self.owned.values():
                     self._clock(owned, now_ms)
             except Exception as error:  # noqa: BLE001 - see `receive`
                 self.fail(error)
+
+    def _watch_membership(self) -> None:
+        """Raises EngineFailed when nothing leads to a tenure any more: a client may be stuck."""
+        now = asyncio.get_running_loop().time()
+        if self.tenure is not None or self.ownership.progress is not None:
+            self._outside_since = None
+        elif self._outside_since is None:
+            self._outside_since = now
+        elif now - self._outside_since > OUTSIDE_DEADLINES * self._deadline_s:
+            raise EngineFailed(
+                f"in no group for {now - self._outside_since:.0f} s: Kafka's coordinator is away, or "
+                "this client is stuck. Start the worker again"
+            )
 
     def _clock(self, owned: Owned, now_ms: int) -> None:
         for topic, source in self.sources.items():

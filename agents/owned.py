@@ -19,6 +19,7 @@ import msgspec
 from agents.partials import Reporter
 from agents.publisher import Outgoing
 from agents.stages import Stages
+from schemas.records import Partial
 from schemas.topics import Source
 from streams.admission import Admission
 from streams.checkpoint import Checkpoint, Keeper, LogRecord
@@ -26,6 +27,7 @@ from streams.claims import Claim
 from streams.partition import Account
 
 _encode = msgspec.json.Encoder().encode
+_decode_partial = msgspec.json.Decoder(Partial).decode
 
 
 class Owned:
@@ -58,6 +60,17 @@ class Owned:
     def claim(self) -> Claim:
         """Under which we own it."""
         return self.keeper.claim
+
+    def partials_again(self) -> list[Outgoing]:
+        """Those of `due_again`, as ours: the roll-up takes them whatever it has of them already.
+
+        Under their old epoch it would ignore those behind which another one had been written.
+        """
+        found = []
+        for record in self.due_again:
+            partial = self.reporter.again(_decode_partial(record.value or b""), self.claim.epoch)
+            found.append(Outgoing(partial.key, _encode(partial)))
+        return found
 
     def next_offset(self, source: Source) -> int:
         """Where to read ``source`` from: what retention has removed can't be due."""

@@ -27,7 +27,7 @@ import msgspec
 
 from agents.publisher import Outgoing, Publisher
 from agents.state_topic import Progress, StateSource, StateTopicReader, StateUnreadable
-from streams.claims import CLAIM, NOBODY, Claim, ClaimLog, StateRefused
+from streams.claims import CLAIM, Claim, ClaimLog, StateRefused
 from streams.state_log import StateLog
 
 log = logging.getLogger(__name__)
@@ -244,5 +244,6 @@ class Ownership:
             )
 
     def is_new(self, partition: int) -> bool:
-        """Whether nobody had ever claimed ``partition`` before us."""
-        return self._claims(partition).previous == NOBODY
+        """Whether nobody but us has ever claimed ``partition``."""
+        claimed = self._claims(partition).claimed
+        return all(claim.writer.startswith(f"{self._writer}.") for claim in claimed)

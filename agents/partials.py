@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from schemas.records import Partial
 from streams.config import CoreConfig
 from streams.partition import TickSums
@@ -22,6 +24,11 @@ class Reporter:
         self._partition = partition
         self._said_at: dict[int, float] = {}
         self.revision = 0
+
+    def again(self, partial: Partial, epoch: int) -> Partial:
+        """A partial of a former owner, as the next word of ours."""
+        self.revision += 1
+        return msgspec.structs.replace(partial, epoch=epoch, revision=self.revision)
 
     def partials(self, reports: Iterable[TickSums], *, epoch: int) -> Iterator[Partial]:
         """One partial a report, in the same order.
