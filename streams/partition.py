@@ -16,6 +16,7 @@ written before it is still to be read.
 from __future__ import annotations
 
 from bisect import bisect_left
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -35,6 +36,9 @@ from streams.timeline import Report
 
 FOREVER = 1 << 60
 """The end of a validity that has none."""
+
+
+_order_of = itemgetter(1)
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,12 +156,18 @@ class Partition:
         counts = [
             {name: getattr(counts, name) for name in _Counts.__slots__} for counts in self._counts
         ]
-        for arrival in self._waiting:
-            counts[arrival[1] >> ORDER_BITS]["consumed"] -= 1
+        # Vectorised: at 20,000 events a second 100,000 of them wait, and this is done every second.
+        orders = np.fromiter(map(_order_of, self._waiting), np.int64, len(self._waiting))
+        sources = orders >> ORDER_BITS
+        resume = list(self._next)
+        for source in np.unique(sources).tolist():
+            offsets = orders[sources == source] & OFFSET_MASK
+            resume[source] = int(offsets.min())
+            counts[source]["consumed"] -= len(offsets)
         return Position(
             # What was read before stays read, also while it is read again.
             read_to=[max(pair) for pair in zip(self._next, self._replay_to, strict=True)],
-            resume=[self.resume_offset(source) for source in Source],
+            resume=resume,
             counts=counts,
             time=self._time.dump(),
             is_announced=self._is_announced,
@@ -321,15 +331,6 @@ class Partition:
     def read_to(self, source: Source) -> int:
         """The offset below which everything was read, by us or before our checkpoint was taken."""
         return max(self._next[source], self._replay_to[source])
-
-    def resume_offset(self, source: Source) -> int:
-        """The lowest offset still waiting, or the next to read: from here a reader misses
-        nothing.
-        """
-        return min(
-            (a[1] & OFFSET_MASK for a in self._waiting if a[1] >> ORDER_BITS == source),
-            default=self._next[source],
-        )
 
     # -- output
 
