@@ -17,7 +17,9 @@ from aiohttp import ClientSession, ClientWebSocketResponse
 from aiohttp.test_utils import TestServer
 
 from agents.collector import Exported
+from agents.http_door import protect
 from agents.results_api import create_web
+from agents.secret import Secret
 from agents.serving import Serving
 from schemas.records import PublishedResult
 from tests.rig.needs import needs_chromium
@@ -186,6 +188,8 @@ class Page:
     def __init__(self, socket: ClientWebSocketResponse) -> None:
         self._socket = socket
         self._number = 0
+        self._password = ""
+        self.asked_for_password = 0
         self.complaints: list[str] = []
 
     async def call(self, method: str, **parameters: Any) -> Any:
@@ -198,6 +202,26 @@ class Page:
                 return answer["result"]
             if answer.get("method") in {"Log.entryAdded", "Runtime.exceptionThrown"}:
                 self.complaints.append(str(answer["params"]))
+            if str(answer.get("method")).startswith("Fetch."):
+                await self._let_pass(answer["method"], answer["params"]["requestId"])
+
+    async def type_password(self, password: str) -> None:
+        """From here on answer as a person would whom the browser asks for a name and a password."""
+        self._password = password
+        await self.call("Fetch.enable", handleAuthRequests=True)
+
+    async def _let_pass(self, event: str, request: str) -> None:
+        command: dict[str, Any] = {"method": "Fetch.continueRequest"}
+        parameters: dict[str, Any] = {"requestId": request}
+        if event == "Fetch.authRequired":
+            self.asked_for_password += 1
+            command["method"] = "Fetch.continueWithAuth"
+            parameters["authChallengeResponse"] = {
+                "response": "ProvideCredentials",
+                "username": "anybody",
+                "password": self._password,
+            }
+        await self._socket.send_json({"id": 0, "params": parameters, **command})
 
     async def evaluate(self, script: str) -> Any:
         """The value of a JavaScript expression."""
@@ -267,9 +291,11 @@ async def opened(url: str, folder: Path, size: str = "1280,1500") -> AsyncIterat
 
 
 @contextlib.asynccontextmanager
-async def served(serving: Serving) -> AsyncIterator[str]:
-    """The web application of ``serving``; its address."""
-    async with TestServer(create_web(serving), host="127.0.0.1") as server:
+async def served(serving: Serving, token: str | None = None) -> AsyncIterator[str]:
+    """The web application of ``serving``, behind its door; its address."""
+    app = create_web(serving)
+    protect(app, None if token is None else Secret(token))
+    async with TestServer(app, host="127.0.0.1") as server:
         try:
             yield f"http://127.0.0.1:{server.port}/"
         finally:
@@ -304,6 +330,18 @@ async def test_the_page_shows_the_figures_of_the_board(tmp_path: Path, theme: st
     assert (state, plots) == ("live", 8)
     assert "by persona" in text
     assert picture.stat().st_size > 20_000
+
+
+async def test_the_token_opens_the_page_and_its_stream_as_a_password(tmp_path: Path) -> None:
+    serving, token = filled(ends=3), "the-token-of-this-test"
+    async with served(serving, token) as url, opened("about:blank", tmp_path) as page:
+        await page.type_password(token)
+        # The answer to this call comes with the page, and the page after the password.
+        await page.call("Page.navigate", url=url)
+        await page.until(READY)
+        await page.until("stream.readyState === 1")
+        assert page.asked_for_password == 1
+        assert page.complaints == []
 
 
 async def test_new_figures_appear_without_reloading(tmp_path: Path) -> None:
