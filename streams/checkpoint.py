@@ -37,8 +37,8 @@ LOG_FORMAT = 1
 CUSTOMERS, EVICTED, TIMELINE, PARTIALS = range(4)
 TABLES = 4
 LOOKED_AT = 2_000
-"""So many customers at least, or a 32nd of them, a checkpoint looks at for some who may leave."""
-EVICTED_AT_ONCE = 2_000
+"""So many customers at least, or a 32nd of them, a checkpoint looks at for some who are silent."""
+MOVED_AT_ONCE = 2_000
 WHOLE_EVERY = 64
 """Every so many checkpoints the manifest is written whole."""
 
@@ -206,7 +206,8 @@ class Keeper:
         for partial in partials:
             self._keep_partial(partial)
         state = self.partition.state
-        state.evict(looked_at=max(LOOKED_AT, self.figures.customers // 32), evicted=EVICTED_AT_ONCE)
+        looked_at = max(LOOKED_AT, self.figures.customers // 32)
+        state.put_away(looked_at=looked_at, moved=MOVED_AT_ONCE)
         changes: list[Rows] = [{} for _ in range(TABLES)]
         changes[CUSTOMERS] = self._changed_customers()
         changes[EVICTED] = state.evicted.changes()

@@ -1,7 +1,7 @@
 """Everyone who has left memory: a compact row each, so that nobody is ever new twice.
 
 A customer leaves when everything that looks back at single customers has let go of them (see
-`State.evict`). What is kept is what a figure may still need when they return; it is declared in
+`State.put_away`). What is kept is what a figure may still need when they return; it is declared in
 `KEPT`, what is not in `FORGOTTEN` with the reason. Rows are found by a 64-bit hash of the name: two
 of a million customers are taken for one with a probability of 3e-8.
 

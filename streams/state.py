@@ -37,9 +37,11 @@ from streams.rows import NOT_DUE, dues_of, pack, touched_of, unpack
 from streams.sums import Additive, Mark
 from streams.timeline import Report, Timeline
 from streams.timers import Wheel
-from streams.windows import DAY_MS
+from streams.windows import DAY_MS, HOUR_MS
 
 LONGEST_SESSION_MS = DAY_MS
+SWEEP_EVERY_MS = 6 * HOUR_MS
+"""By event time: so often the silent are looked for."""
 _slot_of = attrgetter("slot")
 _session_start, _session_last = attrgetter("session_start"), attrgetter("session_last")
 
@@ -70,8 +72,8 @@ class State:
         self.config = config
         self.customers: dict[str, Customer] = {}
         self.packed: dict[str, bytes] = {}
-        """Rows of those whom nothing has touched since they were restored; none of them is among
-        `customers`.
+        """Rows of those whom nothing has touched for a day, or since they were restored; none of
+        them is among `customers`.
         """
         self.evicted = Evicted()
         self._retention_ms = retention_ms(config)
@@ -408,7 +410,7 @@ class State:
         """The rows of these customers as they are now; None for one who isn't there."""
         found = list(map(self.customers.get, names))
         here = [customer for customer in found if customer is not None] if None in found else found
-        rows: Iterable[bytes | None] = self._pack(here)  # type: ignore[arg-type]
+        rows: Iterable[bytes | None] = self._pack(here, self.recent_ids)  # type: ignore[arg-type]
         if len(here) == len(found):
             return list(rows)
         packed, rows = self.packed.get, iter(rows)
@@ -417,14 +419,14 @@ class State:
             for name, customer in zip(names, found, strict=True)
         ]
 
-    def _pack(self, customers: list[Customer]) -> list[bytes]:
+    def _pack(self, customers: list[Customer], recent: RecentIds | None) -> list[bytes]:
         starts, lasts = (
             np.fromiter(map(moment, customers), np.int64, len(customers))
             for moment in (_session_start, _session_last)
         )
         dues = np.minimum(lasts + self._gap, starts + LONGEST_SESSION_MS)
         dues[starts == NO_SESSION] = NOT_DUE
-        return pack(customers, dues, self.recent_ids)
+        return pack(customers, dues, recent)
 
     def load(self, rows: dict[str, bytes]) -> None:
         """Take the customers of these rows into a fresh state. Their timers are armed; nothing else
@@ -455,33 +457,47 @@ class State:
                 self.touched.append(customer)
         return customer
 
-    def evict(self, *, looked_at: int, evicted: int) -> None:
-        """Let customers leave memory who have been silent for longer than anything looks back at
-        them: a compact row of them stays. No figure changes, now or when they return.
+    def put_away(self, *, looked_at: int, moved: int) -> None:
+        """Let those who are silent take less memory; no figure changes, now or when they return.
 
-        Looks at ``looked_at`` customers and evicts ``evicted`` at most, so that it costs little at a
-        time; everybody is looked at again after an eighth of the retention.
+        Whoever is silent for longer than anything looks back at single customers is *evicted*: a
+        compact row stays, in memory and in what is durable. Whoever is silent for so long that their
+        event ids are forgotten is packed as a row, as if they had been restored.
+
+        Looks at ``looked_at`` customers and moves ``moved`` of each kind at most, so that it costs
+        little at a time. Once everybody was looked at, it begins again after `SWEEP_EVERY_MS`.
         """
         now = self.timeline.pane_start
         if not self._sweep:
             if now < self._next_sweep_ms or now == NEVER:
                 return
-            self._next_sweep_ms = now + self._retention_ms // 8
+            self._next_sweep_ms = now + SWEEP_EVERY_MS
             self._sweep = [*self.packed, *self.customers]
-        horizon = now - self._retention_ms
+        horizon, rests = now - self._retention_ms, now - SILENCE_MS
         sweep, customers, packed = self._sweep, self.customers, self.packed
         silent: list[str] = []
+        resting: list[Customer] = []
         for name in sweep[-looked_at:]:
             customer = customers.get(name)
-            if customer is not None:
-                if customer.touched < horizon:
+            if customer is None:
+                if (row := packed.get(name)) is not None and touched_of(row) < horizon:
                     silent.append(name)
-            elif (row := packed.get(name)) is not None and touched_of(row) < horizon:
+            elif customer.touched < horizon:
                 silent.append(name)
+            elif customer.touched < rests and not customer.is_armed:
+                resting.append(customer)
         del sweep[-looked_at:]
-        sweep += silent[evicted:]
-        for name in silent[:evicted]:
+        sweep += silent[moved:]
+        for name in silent[:moved]:
             self._evict(name)
+        self._rest(resting[:moved])
+
+    def _rest(self, customers: list[Customer]) -> None:
+        """Pack those who are silent and for whom no timer runs; their event ids are forgotten."""
+        for customer, row in zip(customers, self._pack(customers, None), strict=True):
+            self.packed[customer.id] = row
+            del self.customers[customer.id]
+            self.recent_ids.release(customer)
 
     def _evict(self, identity: str) -> None:
         customer = self.find(identity)

@@ -183,7 +183,7 @@ def test_a_search_for_the_silent_costs_little_at_a_time_and_misses_nobody() -> N
     state = hand.partition.state
     left = []
     for _ in range(20):
-        state.evict(looked_at=20, evicted=5)
+        state.put_away(looked_at=20, moved=5)
         left.append(len(state.evicted))
     assert left[:3] == [5, 10, 15]
     assert left[-1] == 50
@@ -196,5 +196,5 @@ def test_nobody_leaves_a_moment_too_early() -> None:
     for until, expected in ((T0 + RETENTION_MS, 0), (T0 + RETENTION_MS + 11 * MINUTE_MS, 1)):
         hand.pass_time(until + CONFIG.max_out_of_orderness_ms)
         hand.partition.state._next_sweep_ms = NEVER
-        hand.partition.state.evict(looked_at=10, evicted=10)
+        hand.partition.state.put_away(looked_at=10, moved=10)
         assert len(hand.partition.state.evicted) == expected

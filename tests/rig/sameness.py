@@ -13,7 +13,7 @@ import numpy as np
 
 from streams.customers import FIELDS, Customer
 from streams.partition import Partition
-from streams.recent_ids import RecentIds
+from streams.recent_ids import SILENCE_MS, RecentIds
 from streams.rows import unpack
 from streams.state import State
 
@@ -48,7 +48,7 @@ def state_of(partition: Partition) -> dict[str, Any]:
     """Everything that a partition knows, as plain values."""
     found: dict[str, Any] = _plain(partition)
     found["position"] = msgspec.to_builtins(partition.position())
-    found["customers"] = _customers(partition.state)
+    found["customers"] = _customers(partition.state, partition.state.timeline.pane_start)
     rows = partition.state.evicted._rows
     found["evicted"] = {row["hash"].item(): row.tolist() for row in rows if row["hash"]}
     return found
@@ -59,21 +59,22 @@ def differences(one: Partition, other: Partition) -> list[str]:
     return _compare(state_of(one), state_of(other), "")
 
 
-def _customers(state: State) -> dict[str, Any]:
+def _customers(state: State, now_ms: int) -> dict[str, Any]:
     found = {}
     for identity, customer in state.customers.items():
-        found[identity] = _fields(customer, state.recent_ids.ids(customer.slot))
+        found[identity] = _fields(customer, state.recent_ids.ids(customer.slot), now_ms)
     rings = RecentIds()
     for identity, row in state.packed.items():
         assert identity not in found
         customer = unpack(identity, row, rings)
-        found[identity] = _fields(customer, rings.ids(customer.slot))
+        found[identity] = _fields(customer, rings.ids(customer.slot), now_ms)
     return found
 
 
-def _fields(customer: Customer, ids: bytes) -> dict[str, Any]:
+def _fields(customer: Customer, ids: bytes, now_ms: int) -> dict[str, Any]:
     fields = {name: getattr(customer, name) for name in FIELDS if name != "is_armed"}
-    return fields | {"ids": ids}
+    # Ids that the next event will forget are forgotten, whether or not they are still there.
+    return fields | {"ids": b"" if now_ms - customer.touched > SILENCE_MS else ids}
 
 
 def _plain(value: Any) -> Any:
