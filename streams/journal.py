@@ -322,8 +322,7 @@ class Journal:
                 chunk.live[table] = count
         for chunk in list(journal.chunks.values()):
             journal._enter(chunk)
-            if not any(chunk.live):
-                journal._dead.append(chunk)
+        journal._dead = [chunk for chunk in journal.chunks.values() if not any(chunk.live)]
         live: list[dict[str, bytes]] = []
         for table, known in enumerate(found):
             gone = [key for key, row in known.items() if row is None]

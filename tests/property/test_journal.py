@@ -155,6 +155,19 @@ def test_rows_whose_mean_size_is_a_fraction_all_find_their_chunk(
         store.check()
 
 
+def test_a_chunk_of_deletion_rows_that_delete_nothing_any_more_is_dropped_by_whoever_reads_it() -> (
+    None
+):
+    store = Store()
+    for row in (b"row", None):
+        for chunk in store.write([{"a": row}, {}]).added:
+            store.values[chunk.id] = chunk.value
+    assert len(store.journal.chunks) == 1
+    store.journal, found = Journal.load(store.manifest(), store.values, TABLES)
+    assert found == [{}, {}]
+    assert store.write([{}, {}]).dropped == [ChunkId(1, "w", 2, 0)]
+
+
 def steady(rows: int, per_checkpoint: int, checkpoints: int, *, row_bytes: int = 200) -> Store:
     """A store in which random rows change for a long time."""
     rng = random.Random(7)
