@@ -23,16 +23,20 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 # The tiers that run in this process carry the coverage gate; the others start brokers, workers
 # and browsers, and run without the tracer.
-PURE   := tests/unit tests/property tests/golden tests/oracle
+PURE   := tests/unit tests/property tests/golden tests/oracle tests/simulation
 IMPURE := tests/integration tests/chaos tests/browser
 
 # `make bench BENCHES=windows ARGS=--short` runs one of them, quickly.
-BENCHES ?= fold windows throughput freshness
+BENCHES ?= fold windows throughput freshness checkpoint recovery
 
-.PHONY: help demo test lint format bench lock clean
+# `make simulate-faults SEEDS=200` is a short one. All cores are used.
+SEEDS ?= 10000
+FIRST ?= 0
+
+.PHONY: help demo test chaos simulate-faults lint format bench lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.runtime  ## Everything on this machine: broker, worker, simulator, live view (ARGS="--for 30s")
 	@$(BIN)/heartline demo $(ARGS)
@@ -51,6 +55,9 @@ else
 	@$(BIN)/python tests/lanes.py $(wildcard $(IMPURE)) -- $(ARGS)
 endif
 
+chaos: $(VENV)/.development  ## Kills, pauses, rebalances, brokers that die, on Apache Kafka: every count stays exact (20 minutes)
+	@$(BIN)/python -m pytest tests/chaos --durations=0 $(ARGS)
+
 lint: $(VENV)/.development  ## ruff, formatting, mypy --strict, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -63,6 +70,9 @@ format: $(VENV)/.development  ## Format the code and apply the safe fixes
 
 bench: $(VENV)/.development  ## What an event costs, and how soon it shows (BENCHES=windows ARGS=--short)
 	@for one in $(BENCHES); do echo "== $$one"; $(BIN)/python -m bench.$$one $(ARGS); done
+
+simulate-faults: $(VENV)/.development  ## The engine under seeded faults in virtual time (SEEDS=10000, FIRST=0)
+	@$(BIN)/python -m tests.simulation.seeds --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 
 lock: $(VENV)/.development  ## Resolve the dependencies again (ARGS=--upgrade for newer versions)
 	@$(COMPILE) --group build $(ARGS) --output-file requirements.lock
