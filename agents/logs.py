@@ -2,8 +2,10 @@
 
 Faust's and aiokafka's error paths print whole messages. Their records therefore lose everything
 after the first line, are cut at 300 characters, and lose what looks like a byte string or a JSON
-object; tracebacks of these libraries show at level debug only. Our own messages name topics,
-partitions and offsets, never a payload or a customer. Secrets are taken out of every line.
+object; tracebacks of these libraries show at level debug only. What they say again and again (while
+a broker is away: a hundred lines a second) is told once in ten seconds, with the number of
+repetitions. Our own messages name topics, partitions and offsets, never a payload or a customer. Secrets
+are taken out of every line.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from agents.secret import redacted
 
 _OURS = ("agents", "streams", "schemas", "heartline")
 _LONGEST = 300
+_QUIET_S = 10.0
+_KNOWN = 500
 _PAYLOAD = re.compile(
     r"""b'(?:[^'\\]|\\.)*'|b"(?:[^"\\]|\\.)*"|\{.*\}|value=.*|key=.*""", re.DOTALL
 )
@@ -45,6 +49,34 @@ class NoPayloads(logging.Filter):
         if not logging.getLogger("agents").isEnabledFor(logging.DEBUG):
             record.exc_info = None
             record.exc_text = None
+        return True
+
+
+class NoRepetitions(logging.Filter):
+    """Lets a library's line through once in `_QUIET_S`, and says how often it came meanwhile.
+
+    Behind `NoPayloads`, which makes lines alike that differ in their payloads only.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to tell it. At most `_KNOWN` lines are remembered."""
+        if record.name.split(".", 1)[0] in _OURS:
+            return True
+        text = record.getMessage()
+        told_at, withheld = self._last.get(text, (-_QUIET_S, 0))
+        if record.created - told_at < _QUIET_S:
+            self._last[text] = told_at, withheld + 1
+            return False
+        if len(self._last) >= _KNOWN:
+            self._last.clear()
+        self._last[text] = record.created, 0
+        if withheld:
+            record.msg = f"{text} ({withheld} times more)"
+            record.args = None
         return True
 
 
@@ -81,6 +113,8 @@ def set_up(style: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if style == "json" else PlainLines())
     handler.addFilter(NoPayloads())
+    if level != "debug":
+        handler.addFilter(NoRepetitions())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -26,7 +26,7 @@ from aiokafka.errors import KafkaError
 
 from agents import logs
 from agents.app import WorkerParts, create_app
-from agents.engine import ACCOUNT, Engine
+from agents.engine import ACCOUNT, Engine, EngineFailed
 from agents.failures import FAILED, CommandFailed
 from agents.kafka_admin import topic_ids
 from agents.kafka_client import client_arguments
@@ -153,6 +153,7 @@ def run_worker(settings: Settings, *, summary: Path | None = None) -> int:
     )
     process.spinner = None
     process.give_up = lambda: _give_up(loop, parts.engine, summary)
+    threading.excepthook = lambda ended: _thread_ended(ended, loop, parts.engine)
     parts.engine.on_failure = lambda: _end_in_time(loop, process)
     log.info(
         "heartline worker %s on %s (%s)", heartline_version(), settings.kafka.bootstrap, flavour
@@ -180,6 +181,22 @@ async def _connect(server: OperatingServer, publisher: Publisher, bootstrap: str
 def _end_in_time(loop: asyncio.AbstractEventLoop, process: _Process) -> None:
     loop.call_later(STOP_WITHIN_S, os._exit, FAILED)
     process.end()
+
+
+def _thread_ended(
+    ended: threading.ExceptHookArgs, loop: asyncio.AbstractEventLoop, engine: Engine
+) -> None:
+    """A Kafka client's thread ended by an exception: what it did nobody does any more.
+
+    A cancellation is how aiokafka's fetcher ends when it is closed while a broker is away.
+    """
+    error = ended.exc_value
+    log.debug("a thread ended", exc_info=error)
+    if isinstance(error, Exception):
+        name = ended.thread.name if ended.thread is not None else "a thread"
+        failed = EngineFailed(f"{name} of a Kafka client ended: {type(error).__name__}: {error}")
+        with contextlib.suppress(RuntimeError):  # The loop is closed: we are at the end anyway.
+            loop.call_soon_threadsafe(engine.fail, failed)
 
 
 def _give_up(loop: asyncio.AbstractEventLoop, engine: Engine, summary: Path | None) -> None:
