@@ -15,8 +15,10 @@ LANES = {
     "apache": "apache and not secure",
     "secure": "apache and secure",
     "embedded": "embedded and not apache",
-    "other": "not apache and not embedded",
+    "chaos": "chaos and not long",
+    "other": "not apache and not embedded and not chaos",
 }
+"""The long ones of tests/chaos are run by `make chaos`."""
 NOTHING_SELECTED = 5
 """pytest's exit status when only some directories were asked for and none has a test of the lane."""
 

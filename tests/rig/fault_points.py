@@ -8,14 +8,13 @@ has no hook, so no fault can ever fire in production. A step is told by the reco
 
     claim-due        a claim is about to be sent         claim-sent         ... is acknowledged
     letters-due      dead letters, late records          letters-sent
-    chunks-due       chunks of a checkpoint              chunks-half        half of them are acknowledged
-                                                         chunks-sent        all of them are
-    marker-due       the marker                          marker-unknown     on its way, not acknowledged
-                                                         marker-sent
-    commit-due       the offsets after a marker          commit-done
+    chunks-due       chunks of a checkpoint              chunks-sent        those of one partition are
+    marker-due       the markers of a round              marker-unknown     on their way, not acknowledged
+    marker-half      of half of the partitions           marker-sent
+    commit-due       the offsets after the markers       commit-done
     tombstones-due   records of superseded chunks        tombstones-sent
-    partials-due     what the windows report             partials-sent
-    results-due      global results                      results-sent
+    partials-due     what the windows report             partials-half, partials-sent
+    results-due      global results                      results-half, results-sent
 
 `ACTION@STEP:N` acts at the N-th time that the step is reached. ACTION is `kill` (kill -9 to itself) or `stop`
 (SIGSTOP to itself: whoever continues it finds it in the middle of the step). What fired is told on standard
@@ -35,10 +34,10 @@ from typing import Any
 
 VARIABLE = "HEARTLINE_TEST_FAULT"
 STEPS = (
-    *("claim-due", "claim-sent", "letters-due", "letters-sent"),
-    *("chunks-due", "chunks-half", "chunks-sent", "marker-due", "marker-unknown", "marker-sent"),
-    *("commit-due", "commit-done", "tombstones-due", "tombstones-sent"),
-    *("partials-due", "partials-sent", "results-due", "results-sent"),
+    *("claim-due", "claim-sent", "letters-due", "letters-sent", "chunks-due", "chunks-sent"),
+    *("marker-due", "marker-unknown", "marker-half", "marker-sent", "commit-due", "commit-done"),
+    *("tombstones-due", "tombstones-sent", "partials-due", "partials-half", "partials-sent"),
+    *("results-due", "results-half", "results-sent"),
 )
 TOLD = "FAULT "
 _ON_ITS_WAY_S = 0.002
@@ -96,9 +95,9 @@ def install(fault: Fault) -> None:
         if not kind:
             return await publish(self, topic, records)
         fault.reach(f"{kind}-due")
-        if kind == "chunks" and len(records) > 1:
+        if fault.step == f"{kind}-half" and len(records) > 1:
             ends = await publish(self, topic, records[: len(records) // 2])
-            fault.reach("chunks-half")
+            fault.reach(fault.step)
             ends |= await publish(self, topic, records[len(records) // 2 :])
         elif kind == "marker" and fault.step == "marker-unknown":
             sending = asyncio.create_task(publish(self, topic, records))
