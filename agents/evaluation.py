@@ -98,6 +98,8 @@ def core_config(
         windows=WindowSet(windows, settings.sessions.gap_ms, configured.windows.base_ms),
         segments=Segments(
             channel=configured.segments.channel,
+            network=configured.segments.network,
+            support=configured.segments.support,
             reported=tuple(name for name in DIMENSIONS if name in by),
             **values,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agents.collector import Exported
 from streams.metrics import METRICS, Kind
+from streams.segments import OWN_LABELS
 
 
 def exported_metrics() -> list[Exported]:
@@ -14,9 +15,9 @@ def exported_metrics() -> list[Exported]:
             help=metric.help,
             unit=metric.unit.value,
             group=metric.group.value,
-            dimensions=("channel",) if metric.by_channel else (),
+            dimensions=() if metric.dimension is None else OWN_LABELS[metric.dimension],
             has_parts=metric.kind is Kind.RATIO,
-            has_interval=metric.is_proportion,
+            has_interval=metric.has_interval,
         )
         for metric in METRICS
     ]

@@ -19,11 +19,11 @@ from schemas.events import CustomerEvent
 from schemas.records import Number, Result
 from streams.config import CoreConfig
 from streams.evaluate import evaluate
-from streams.metrics import METRICS, Group, Kind, Metric, Needs, Term, Unit
+from streams.metrics import METRICS, SCORE_Z, Group, Kind, Metric, Needs, Term, Unit
 from streams.moments import to_text
 from streams.provenance import PROVENANCE, SUM_NAMES, reads_of, rows_of
-from streams.segments import Segments
-from streams.sums import ADDITIVES, MARKS, Additive, Mark, row_of
+from streams.segments import OWN_LABELS, Segments
+from streams.sums import ADDITIVES, COHORTS, MARKS, Additive, Distribution, Mark, Stock, row_of
 from streams.windows import Window, WindowSet
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +49,12 @@ _IN_SESSIONS = frozenset(
 )
 _FIRSTS = frozenset({row_of(Mark.FIRST_ACTIVE), row_of(Mark.FIRST_BOUGHT)})
 """Marks of which a customer has one for ever."""
+_OF_DISTRIBUTION = {
+    Distribution.SESSION: "`sessions_closed`",
+    Distribution.FIRST_REPLY: "the first replies",
+    Distribution.RESOLUTION: "the resolutions",
+    Distribution.STAGE: "`journey_moves`",
+}
 _UNITS = {
     Unit.COUNT: "none: an exact integer",
     Unit.RATIO: "none: a ratio",
@@ -100,6 +106,11 @@ OF_GROUP = {
     Group.PURCHASES: Example("purchases.jsonl", "1d/1d", _MIDNIGHT_MS),
     Group.RETURN: Example("return.jsonl", "1d/12h", _NOON_MS),
     Group.RETENTION: Example("churn.jsonl", "1d/1d", _MIDNIGHT_MS),
+    Group.LIFETIME: Example("lifetime.jsonl", "1d/1d", _MIDNIGHT_MS),
+    Group.SOCIAL: Example("social.jsonl", "1d/1d", _MIDNIGHT_MS),
+    Group.SATISFACTION: Example("satisfaction.jsonl", "1d/1d", _MIDNIGHT_MS),
+    Group.SUPPORT: Example("support.jsonl", "1d/1d", _MIDNIGHT_MS),
+    Group.JOURNEY: Example("journey.jsonl", "1d/1d", _MIDNIGHT_MS),
 }
 
 
@@ -113,8 +124,9 @@ _NAMED = {
 
 def formula_of(metric: Metric) -> str:
     """The formula in Markdown, in terms of other metrics and of named sums."""
-    if metric.kind is Kind.QUANTILE:
-        return f"the `ceil({metric.q:g} * n)`-th smallest duration, n = `sessions_closed`"
+    if metric.distribution is not None:
+        of = _OF_DISTRIBUTION[metric.distribution]
+        return f"the `ceil({metric.q:g} * n)`-th smallest duration, n = {of}"
     if metric.kind is Kind.COUNT and len(metric.numerator) == 1:
         ((row, _),) = metric.numerator
         is_sum = metric.numerator_scale > 1
@@ -125,13 +137,17 @@ def formula_of(metric: Metric) -> str:
         return f"`{numerator}`"
     if len(metric.numerator) > 1:
         numerator = f"({numerator})"
-    return f"`{numerator} / {_expression(metric.denominator, 1)}`"
+    factor = f"{metric.factor:,} * " if metric.factor > 1 else ""
+    denominator = _expression(metric.denominator, 1)
+    if len(metric.denominator) > 1:
+        denominator = f"({denominator})"
+    return f"`{factor}{numerator} / {denominator}`"
 
 
 def _described(row: int) -> str:
     """What a sum holds, and by which moment it lies in the window."""
     provenance = PROVENANCE[row]
-    if row >= ADDITIVES + MARKS:
+    if row >= ADDITIVES + MARKS:  # These name their own times.
         return provenance.what
     moment = f" whose {provenance.moment} lies" if provenance.moment else ""
     return f"{provenance.what}{moment} in `[t - w, t)`"
@@ -173,6 +189,10 @@ def _over_time(metric: Metric) -> str:
     is_ratio = metric.kind is Kind.RATIO
     if metric.kind is Kind.QUANTILE:
         text = "not additive: counted anew from the histogram of the window"
+    elif all(row >= ADDITIVES + MARKS + COHORTS for row in rows):
+        text = "what is there at `t`, the same for every window; segments add up, times do not"
+        if is_ratio:
+            text = "what is so at `t`, the same for every window; its parts add up over segments"
     elif any(row >= ADDITIVES + MARKS for row in rows):
         text = "compares `[t - w, t)` with `[t - 2w, t - w)`"
     elif all(row < ADDITIVES or row in _FIRSTS for row in rows):
@@ -197,14 +217,23 @@ def _late(metric: Metric) -> str:
         if row_of(Additive.SESSIONS_CONVERTED) in rows:
             text += "; a late order marks a session that is still open"
         return text
+    if row_of(Additive.JOURNEY_MOVES) in rows or row_of(Stock.CUSTOMERS) in rows:
+        return "what they change in the journey happens when they arrive, at the watermark"
+    if metric.is_revisable:
+        return (
+            "enter the pane of their own time; results already published of windows with a hop of "
+            "10 m or more are published again"
+        )
     if all(row < ADDITIVES for row in rows):
         return "enter the pane of their own time"
     return "count from the next boundary on, where newer than what is known of the customer"
 
 
 def _reported(metric: Metric) -> str:
-    channel = " and by `dimensions.channel`" if metric.by_channel else ""
-    return f"for everyone, by each segment{channel}"
+    if metric.dimension is None:
+        return "for everyone, by each segment"
+    labels = " and ".join(f"`dimensions.{label}`" for label in OWN_LABELS[metric.dimension])
+    return f"for everyone, by each segment and by {labels}"
 
 
 def _number(value: Number | None) -> str:
@@ -217,7 +246,8 @@ def _worked(metric: Metric, result: Result) -> str:
         return f"{value}, within 1 %; n = {result.n}"
     if metric.kind is Kind.COUNT:
         return value
-    text = f"{_number(result.numerator)} / {_number(result.denominator)} = {value}"
+    factor = f"{metric.factor:,} * " if metric.factor > 1 else ""
+    text = f"{factor}{_number(result.numerator)} / {_number(result.denominator)} = {value}"
     if result.low is not None and result.high is not None:
         text += f", 95 % interval {result.low:.4f} to {result.high:.4f}"
     return text
@@ -232,6 +262,10 @@ def _facts(metric: Metric, result: Result) -> Iterator[tuple[str, str]]:
     yield "reported", _reported(metric)
     if metric.is_proportion:
         yield "interval", "Wilson, 95 % (E. B. Wilson, JASA 22, 1927)"
+    if metric.spread:
+        parts = f"s = `{_expression(metric.spread, 1)}`, d = the numerator, n = the denominator"
+        error = "`100 * sqrt(s - d^2 / n) / n`"
+        yield "interval", f"value -/+ {SCORE_Z} standard errors of {error}, with {parts}"
     yield "pitfall", metric.pitfall
     yield "example", _worked(metric, result)
 

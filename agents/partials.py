@@ -11,6 +11,7 @@ from schemas.records import Partial
 from streams.config import CoreConfig
 from streams.partition import TickSums
 from streams.quantiles import BINS
+from streams.sparse import pairs_of
 
 _WORD_EVERY_S = 1.0
 
@@ -56,10 +57,11 @@ class Reporter:
                 is_replay=report.is_replay,
                 is_untouched=report.is_untouched,
                 fingerprint=self._fingerprint,
-                sums=report.sums.tolist(),
+                sums=pairs_of(report.sums),
                 durations=[
                     number
                     for place, count in report.durations.tolist()
                     for number in (*divmod(place, BINS), count)
                 ],
+                is_correction=report.is_correction,
             )

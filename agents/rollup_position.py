@@ -33,7 +33,9 @@ class RollUpPosition:
         self._whole_to: dict[Window, int] = {}
 
     def read(self, offset: int, partial: Partial) -> None:
-        """A partial was read."""
+        """A partial was read. A correction is no word on where the partition stands."""
+        if partial.is_correction:
+            return
         window = (partial.window, partial.hop)
         self._words[partial.partition, window].append(_Word(offset, partial.end_ms))
 

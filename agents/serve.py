@@ -22,6 +22,7 @@ from agents.results_api import create_web
 from agents.results_reader import TopicTail
 from agents.serving import Serving
 from agents.settings import Settings
+from streams.segments import Own
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def create_serving(settings: Settings) -> Serving:
     config = settings.core(keyless=True)
     windows = tuple((str(window), window.hop_ms) for window in config.windows.windows)
     columns = config.segments.columns()
-    for column in columns:
+    for column in (one for own in Own for one in config.segments.columns(own)):
         for name, value in (column.segment | column.dimensions).items():
             if value == EVERYONE:
                 raise Unusable(

@@ -102,6 +102,20 @@ class Channels(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: tuple[str, ...] = ("direct", "search", "social", "email", "referral", "ads")
 
 
+class Networks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The closed list of social networks; anything else counts as `other`."""
+
+    values: tuple[str, ...] = ("facebook", "instagram", "linkedin", "tiktok", "x", "youtube")
+
+
+class Support(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The closed list of channels of tickets and of answers after a contact; anything else counts
+    as `other`.
+    """
+
+    channels: tuple[str, ...] = ("chat", "email", "phone")
+
+
 class Money(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The reporting currency, and what one unit of every other one is worth in it."""
 
@@ -201,6 +215,8 @@ class Settings(msgspec.Struct, frozen=True):
         default_factory=lambda: dict(_DEFAULT_SEGMENTS)
     )
     channels: Channels = Channels()
+    networks: Networks = Networks()
+    support: Support = Support()
     currencies: Money = Money()
     worker: Worker = Worker()
     serve: Serve = Serve()
@@ -282,7 +298,11 @@ class Settings(msgspec.Struct, frozen=True):
                 session_gap_ms=self.sessions.gap_ms,
             ),
             segments=Segments(
-                channel=Values(self.channels.values), reported=tuple(self.segments), **lists
+                channel=Values(self.channels.values),
+                network=Values(self.networks.values),
+                support=Values(self.support.channels),
+                reported=tuple(self.segments),
+                **lists,
             ),
             max_out_of_orderness_ms=self.time.max_out_of_orderness_ms,
             idle_after_ms=self.time.idle_after_ms,
@@ -319,12 +339,10 @@ class Settings(msgspec.Struct, frozen=True):
         from streams.metrics import METRICS, Kind
 
         core = self.core(keyless=True)
-        everyone = core.segments.customer_columns
-        columns = len(core.segments.columns())
         found = 0
         for metric in METRICS:
-            lines = 1 if metric.kind is Kind.COUNT else 3 + 2 * metric.is_proportion
-            found += lines * (columns if metric.by_channel else everyone)
+            lines = 1 if metric.kind is not Kind.RATIO else 3 + 2 * metric.has_interval
+            found += lines * len(core.segments.columns(metric.dimension))
         return found * len(core.windows.windows)
 
     def money(self) -> Currencies:

@@ -57,11 +57,12 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True):
 
     The sums hold for every boundary in ``[end_ms, valid_through_ms]``, until a partial of the same
     partition and window with a higher (epoch, revision) says otherwise from its own ``end_ms`` on.
-    ``sums`` has one row a `streams.sums.Sum` and one column a `streams.columns.Columns` entry;
-    ``durations`` is the sparse histogram of session durations as ``[column, bin, count]`` triples,
-    flattened. ``observed_from_ms`` is the earliest event of the partition, down to the base pane;
-    None before its first event. A partition is *untouched* while not one record of it has been read
-    and all its inputs are idle.
+    ``sums`` is the table with one row a `streams.sums.Sum` and one column a `streams.segments`
+    column, as place and value of what is not zero; ``durations`` are the histograms as lane, bin and
+    count; both are flattened. A *correction* speaks of the additive counters at ``end_ms`` alone.
+    ``observed_from_ms`` is the earliest event of the partition, down to the base pane; None before
+    its first event. A partition is *untouched* while not one record of it has been read and all its
+    inputs are idle.
     """
 
     partition: int
@@ -76,13 +77,18 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True):
     is_replay: bool
     is_untouched: bool
     fingerprint: str
-    sums: list[list[int]]
+    sums: list[int]
     durations: list[int]
+    is_correction: bool
 
     @property
     def key(self) -> bytes:
-        """The record key: one per partition, window, boundary and epoch."""
-        return f"{self.partition}|{self.window}|{self.hop}|{self.end_ms}|{self.epoch}".encode()
+        """The record key: one per partition, window, boundary and epoch, and one for its
+        correction.
+        """
+        kind = "|correction" if self.is_correction else ""
+        name = f"{self.partition}|{self.window}|{self.hop}|{self.end_ms}|{self.epoch}{kind}"
+        return name.encode()
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

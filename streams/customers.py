@@ -11,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
+import msgspec
+
+from streams.contacts import Contact
 from streams.last_seen import NEVER
+from streams.stages import NOWHERE, Stage
 
 Return = tuple[int, int, "Return | None"]
 """A return: when, after which last activity, and the one before it that a window may still
@@ -46,6 +50,11 @@ FIELDS = (
     "last_session_start",
     "is_armed",
     "returns",
+    "stage",
+    "reached",
+    "stage_at",
+    "net_micros",
+    "contact",
 )
 
 
@@ -109,6 +118,15 @@ class Customer(_Hot):
         self.is_armed = False
         """Whether the wheel holds a timer for the open or the last session."""
         self.returns: Return | None = None
+        self.stage = NOWHERE
+        """The stage of the journey; `NOWHERE` before the first event."""
+        self.reached: int = Stage.AWARE
+        """The highest stage ever reached."""
+        self.stage_at = NEVER
+        """When the stage was entered."""
+        self.net_micros = 0
+        """Orders less refunds, ever."""
+        self.contact: Contact | None = None
 
     @classmethod
     def restored(
@@ -121,6 +139,8 @@ class Customer(_Hot):
             setattr(customer, name, value)
         if customer.returns is not None:
             customer.returns = _nested(customer.returns)
+        if customer.contact is not None:
+            customer.contact = msgspec.convert(customer.contact, Contact)
         return customer
 
 

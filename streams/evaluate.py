@@ -18,7 +18,7 @@ from streams.admission import ORDER_BITS
 from streams.arrivals import NO_ATTRIBUTES, Arrival, arrival_of, cells_by_attributes
 from streams.config import CoreConfig
 from streams.forgetting import fold_and_forget, is_forgetting
-from streams.metrics import METRICS, Metric, WindowTotals, dense_durations, results_of
+from streams.metrics import METRICS, Metric, WindowTotals, results_of
 from streams.moments import to_text
 from streams.state import State
 from streams.windows import ConfigurationError, Window, WindowSet
@@ -116,7 +116,7 @@ def totals_of(state: State, config: CoreConfig, index: int, at_ms: int) -> Windo
         end_ms=at_ms,
         at=to_text(at_ms),
         sums=report.sums,
-        durations=dense_durations(report.durations, report.sums.shape[1]),
+        durations=report.durations,
         observed_from_ms=timeline.observed_from_ms,
     )
 

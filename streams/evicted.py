@@ -37,6 +37,10 @@ KEPT: tuple[tuple[str, str, bool], ...] = (
     ("first_order", "<u4", True),
     ("last_order", "<u4", True),
     ("last_session_start", "<i8", False),
+    ("stage", "i1", False),
+    ("reached", "u1", False),
+    ("stage_at", "<i8", False),
+    ("net_micros", "<i8", False),
 )
 """Field, type, and whether it is a moment of which the minute is enough: one so old that only whether
 and about when it happened is ever asked.
@@ -56,6 +60,7 @@ FORGOTTEN: Mapping[str, str] = {
     "session_id": "no session is open",
     "is_armed": "no timer runs",
     "returns": "no window reaches back to them",
+    "contact": "no ticket is known any more, and no window reaches back to the answer",
 }
 _HASH = "hash"
 _ROW = np.dtype([(_HASH, "<u8"), *((name, kind) for name, kind, _ in KEPT)])

@@ -15,11 +15,13 @@ import numpy as np
 from schemas.records import Number, Result
 from streams.config import CoreConfig
 from streams.quantiles import BINS, quantile
-from streams.segments import Column, Integers
-from streams.sums import Additive, Cohort, Mark, row_of
+from streams.segments import OWN_OF_DISTRIBUTION, Column, Integers, Own
+from streams.sums import ENTERED_LATE, Additive, Cohort, Distribution, Mark, Stock, Sum, row_of
 
 WILSON_Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
+SCORE_Z = 1.96
+"""So many standard errors to each side are the interval of a net score."""
 MICROS = 1_000_000
 MILLIS = 1_000
 
@@ -44,7 +46,7 @@ class Kind(enum.StrEnum):
     RATIO = "ratio"
     """Numerator over denominator, both linear combinations."""
     QUANTILE = "quantile"
-    """A rank in the histogram of session durations."""
+    """A rank in a histogram of durations."""
 
 
 class Group(enum.StrEnum):
@@ -54,6 +56,11 @@ class Group(enum.StrEnum):
     PURCHASES = "Purchases"
     RETURN = "Return frequency"
     RETENTION = "Retention and churn"
+    LIFETIME = "Customer lifetime value"
+    SOCIAL = "Social involvement"
+    SATISFACTION = "Satisfaction"
+    SUPPORT = "Support"
+    JOURNEY = "Journey"
 
 
 class Needs(enum.IntEnum):
@@ -79,32 +86,51 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     """The numerator's integers are this many to one unit."""
     is_proportion: bool = False
     """The numerator counts a part of the denominator, so a Wilson interval belongs to the ratio."""
-    by_channel: bool = False
-    """Also reported by acquisition channel."""
+    spread: tuple[Term, ...] = ()
+    """Of a net score, whose numerator counts some as 1 and some as -1: how many these are together.
+    Its interval follows from its standard error.
+    """
+    factor: int = 1
+    """The value is so many times numerator over denominator."""
+    dimension: Own | None = None
+    """Also reported by the values of this dimension."""
+    distribution: Distribution | None = None
+    """Of a quantile: the durations it is a rank of."""
     needs: Needs = Needs.WINDOW
     """`Result.complete` is false until this many windows have been observed."""
     is_null_until_complete: bool = False
-    is_revisable: bool = False
-    """Whether late events change results that were already published (METRICS: additive metrics and
-    their ratios).
-    """
     q: float = 0.0
 
+    @property
+    def is_revisable(self) -> bool:
+        """Whether late events change results that were already published: every sum in it is a
+        counter that they enter in the pane of their own time.
+        """
+        return self.kind is not Kind.QUANTILE and all(
+            row in _ENTERED_LATE for row, _ in (*self.numerator, *self.denominator)
+        )
 
-def _terms(
-    *members: Additive | Mark | Cohort, minus: tuple[Mark | Cohort, ...] = ()
-) -> tuple[Term, ...]:
+    @property
+    def has_interval(self) -> bool:
+        """Whether `Result.low` and `Result.high` are ever given."""
+        return self.is_proportion or bool(self.spread)
+
+
+_ENTERED_LATE = frozenset(row_of(additive) for additive in ENTERED_LATE)
+
+
+def _terms(*members: Sum, minus: tuple[Sum, ...] = ()) -> tuple[Term, ...]:
     return tuple((row_of(m), 1) for m in members) + tuple((row_of(m), -1) for m in minus)
 
 
 def _count(
     name: str,
     text: str,
-    *members: Additive | Mark | Cohort,
+    *members: Sum,
     group: Group,
     pitfall: str,
-    minus: tuple[Mark | Cohort, ...] = (),
-    by_channel: bool = False,
+    minus: tuple[Sum, ...] = (),
+    dimension: Own | None = None,
     needs: Needs = Needs.WINDOW,
     is_null_until_complete: bool = False,
 ) -> Metric:
@@ -116,10 +142,9 @@ def _count(
         unit=Unit.COUNT,
         kind=Kind.COUNT,
         numerator=_terms(*members, minus=minus),
-        by_channel=by_channel,
+        dimension=dimension,
         needs=needs,
         is_null_until_complete=is_null_until_complete,
-        is_revisable=all(isinstance(m, Additive) for m in members) and not minus,
     )
 
 
@@ -133,7 +158,6 @@ def _money(name: str, text: str, terms: tuple[Term, ...], *, pitfall: str) -> Me
         kind=Kind.COUNT,
         numerator=terms,
         numerator_scale=MICROS,
-        is_revisable=True,
     )
 
 
@@ -147,11 +171,12 @@ def _ratio(  # noqa: PLR0913 - a declaration names what it has beyond the common
     pitfall: str,
     unit: Unit = Unit.RATIO,
     scale: int = 1,
+    factor: int = 1,
     is_proportion: bool = False,
-    by_channel: bool = False,
+    spread: tuple[Term, ...] = (),
+    dimension: Own | None = None,
     needs: Needs = Needs.WINDOW,
     is_null_until_complete: bool = False,
-    is_revisable: bool = False,
 ) -> Metric:
     return Metric(
         name=name,
@@ -163,24 +188,39 @@ def _ratio(  # noqa: PLR0913 - a declaration names what it has beyond the common
         numerator=numerator,
         denominator=denominator,
         numerator_scale=scale,
+        factor=factor,
         is_proportion=is_proportion,
-        by_channel=by_channel,
+        spread=spread,
+        dimension=dimension,
         needs=needs,
         is_null_until_complete=is_null_until_complete,
-        is_revisable=is_revisable,
+    )
+
+
+def _quantile(
+    name: str, text: str, distribution: Distribution, q: float, *, group: Group, pitfall: str
+) -> Metric:
+    return Metric(
+        name=f"{name}_p{round(q * 100)}",
+        help=f"{round(q * 100)} % of {text} at most this long (nearest rank, within 1 %)",
+        pitfall=pitfall,
+        group=group,
+        unit=Unit.SECONDS,
+        kind=Kind.QUANTILE,
+        dimension=OWN_OF_DISTRIBUTION[distribution],
+        distribution=distribution,
+        q=q,
     )
 
 
 def _duration_quantile(q: float, *, pitfall: str) -> Metric:
-    return Metric(
-        name=f"session_duration_seconds_p{round(q * 100)}",
-        help=f"{round(q * 100)} % of the sessions that closed lasted at most this long (nearest rank, within 1 %)",
-        pitfall=pitfall,
+    return _quantile(
+        "session_duration_seconds",
+        "the sessions that closed lasted",
+        Distribution.SESSION,
+        q,
         group=Group.SESSIONS,
-        unit=Unit.SECONDS,
-        kind=Kind.QUANTILE,
-        by_channel=True,
-        q=q,
+        pitfall=pitfall,
     )
 
 
@@ -210,7 +250,7 @@ METRICS: tuple[Metric, ...] = (
         "sessions_started",
         "Sessions whose first page view lies in the window",
         Additive.SESSIONS_STARTED,
-        by_channel=True,
+        dimension=Own.CHANNEL,
         group=Group.SESSIONS,
         pitfall="A session that began before the window and goes on in it is not counted.",
     ),
@@ -218,7 +258,7 @@ METRICS: tuple[Metric, ...] = (
         "sessions_closed",
         "Sessions that closed in the window",
         Additive.SESSIONS_CLOSED,
-        by_channel=True,
+        dimension=Own.CHANNEL,
         group=Group.SESSIONS,
         pitfall=(
             "A silent session closes only when the session gap has passed, so the latest visits "
@@ -229,7 +269,7 @@ METRICS: tuple[Metric, ...] = (
         "sessions_converted",
         "Sessions that closed in the window and during which the customer placed an order",
         Additive.SESSIONS_CONVERTED,
-        by_channel=True,
+        dimension=Own.CHANNEL,
         group=Group.SESSIONS,
         pitfall="An order after the session has closed does not count, however soon it comes.",
     ),
@@ -239,7 +279,7 @@ METRICS: tuple[Metric, ...] = (
         _terms(Additive.SESSIONS_CONVERTED),
         _CLOSED,
         is_proportion=True,
-        by_channel=True,
+        dimension=Own.CHANNEL,
         group=Group.SESSIONS,
         pitfall=(
             "Not orders per session: a session with two orders counts once. Visits still going on "
@@ -264,7 +304,7 @@ METRICS: tuple[Metric, ...] = (
         _terms(Additive.SESSIONS_BOUNCED),
         _CLOSED,
         is_proportion=True,
-        by_channel=True,
+        dimension=Own.CHANNEL,
         group=Group.SESSIONS,
         pitfall="One page that was read for long is a bounce too.",
     ),
@@ -275,7 +315,7 @@ METRICS: tuple[Metric, ...] = (
         _CLOSED,
         unit=Unit.SECONDS,
         scale=MILLIS,
-        by_channel=True,
+        dimension=Own.CHANNEL,
         group=Group.SESSIONS,
         pitfall=(
             "Time on the last page is unknown and counts as nothing: the mean is a lower bound, "
@@ -353,7 +393,6 @@ METRICS: tuple[Metric, ...] = (
         _terms(Additive.ORDERS),
         unit=Unit.CURRENCY,
         scale=MICROS,
-        is_revisable=True,
         group=Group.PURCHASES,
         pitfall="A mean of gross amounts: one large order moves it, and refunds do not.",
     ),
@@ -511,6 +550,261 @@ METRICS: tuple[Metric, ...] = (
         group=Group.RETENTION,
         pitfall="Events, not customers, and no part of the churn ratio, which looks at activity alone.",
     ),
+    # Customer lifetime value
+    _ratio(
+        "clv_historic_mean",
+        "Orders less refunds so far, per customer who ever ordered",
+        _terms(Stock.NET_MICROS_EVER),
+        _terms(Stock.BUYERS_EVER),
+        unit=Unit.CURRENCY,
+        scale=MICROS,
+        group=Group.LIFETIME,
+        pitfall=(
+            "What was earned, no forecast: it grows with the age of the customers, and of who "
+            "bought before the first event only the later orders are known."
+        ),
+    ),
+    # Social involvement
+    _count(
+        "social_interactions",
+        "Social interactions, without those taken back",
+        Additive.SOCIAL_INTERACTIONS,
+        dimension=Own.NETWORK,
+        group=Group.SOCIAL,
+        pitfall="What is taken back later is counted apart and lowers nothing here.",
+    ),
+    _count(
+        "social_withdrawn",
+        "Unlikes, unfollows and deletions",
+        Additive.SOCIAL_WITHDRAWN,
+        dimension=Own.NETWORK,
+        group=Group.SOCIAL,
+        pitfall="What is withdrawn may have been given long before the window.",
+    ),
+    _count(
+        "social_customers",
+        "Distinct customers with a social interaction",
+        Mark.SOCIAL,
+        group=Group.SOCIAL,
+        pitfall=(
+            "Does not add up over windows, and is no part of the active customers unless social "
+            "interactions are configured to be an activity."
+        ),
+    ),
+    _ratio(
+        "social_per_1000_active",
+        "Social interactions per 1,000 active customers",
+        _terms(Additive.SOCIAL_INTERACTIONS),
+        _terms(Mark.ACTIVE),
+        factor=1_000,
+        group=Group.SOCIAL,
+        pitfall="Interactions of customers who are not active in the window count too.",
+    ),
+    _ratio(
+        "sentiment_mean",
+        "Mean sentiment of the interactions that carry one, -1 to 1",
+        _terms(Additive.SENTIMENT_MICROS),
+        _terms(Additive.SENTIMENTS),
+        scale=MICROS,
+        group=Group.SOCIAL,
+        pitfall="As good as whoever judged the sentiment; a mean near 0 may hide two camps.",
+    ),
+    _ratio(
+        "engagement_ratio",
+        "Interactions per impression, of those that tell their impressions",
+        _terms(Additive.IMPRESSED),
+        _terms(Additive.IMPRESSIONS),
+        group=Group.SOCIAL,
+        pitfall="No share of persons: one impression may lead to several interactions, one person see several.",
+    ),
+    # Satisfaction
+    _count(
+        "csat_responses",
+        "Answers to the question after a contact",
+        Additive.CSAT_RESPONSES,
+        dimension=Own.SUPPORT,
+        group=Group.SATISFACTION,
+        pitfall="Who answers chose to: read a ratio of few answers with its interval.",
+    ),
+    _count(
+        "csat_satisfied",
+        "Of these, 4 or 5 of 5, and 9 or 10 of 10",
+        Additive.CSAT_SATISFIED,
+        dimension=Own.SUPPORT,
+        group=Group.SATISFACTION,
+        pitfall="8 of 10 is not satisfied, though 4 of 5 is.",
+    ),
+    _ratio(
+        "csat_ratio",
+        "Share of the answers that are satisfied",
+        _terms(Additive.CSAT_SATISFIED),
+        _terms(Additive.CSAT_RESPONSES),
+        is_proportion=True,
+        dimension=Own.SUPPORT,
+        group=Group.SATISFACTION,
+        pitfall="Counts answers, not customers: who is asked often weighs more.",
+    ),
+    _count(
+        "nps_promoters",
+        "Customers whose latest answer in the window is 9 or 10",
+        Mark.PROMOTER,
+        group=Group.SATISFACTION,
+        pitfall="A customer counts once, by the latest answer, however often they answer.",
+    ),
+    _count(
+        "nps_passives",
+        "Customers whose latest answer in the window is 7 or 8",
+        Mark.PASSIVE,
+        group=Group.SATISFACTION,
+        pitfall="They are in the denominator of the score and not in its numerator.",
+    ),
+    _count(
+        "nps_detractors",
+        "Customers whose latest answer in the window is 0 to 6",
+        Mark.DETRACTOR,
+        group=Group.SATISFACTION,
+        pitfall="A 6 is a detractor: on other scales that is a good mark.",
+    ),
+    _ratio(
+        "nps",
+        "Net promoter score: 100 times promoters less detractors, per answering customer",
+        _terms(Mark.PROMOTER, minus=(Mark.DETRACTOR,)),
+        _terms(Mark.PROMOTER, Mark.PASSIVE, Mark.DETRACTOR),
+        factor=100,
+        spread=_terms(Mark.PROMOTER, Mark.DETRACTOR),
+        group=Group.SATISFACTION,
+        pitfall=(
+            "From -100 to 100, no percentage. With 100 answers the interval is about 15 points to "
+            "each side: most changes from week to week mean nothing."
+        ),
+    ),
+    # Support
+    _count(
+        "tickets_opened",
+        "Support tickets opened",
+        Additive.TICKETS_OPENED,
+        dimension=Own.SUPPORT,
+        group=Group.SUPPORT,
+        pitfall="Events: a ticket that is opened twice counts twice. A reopening is its own metric.",
+    ),
+    _count(
+        "tickets_resolved",
+        "Resolutions, by the channel of the opening",
+        Additive.TICKETS_RESOLVED,
+        dimension=Own.SUPPORT,
+        group=Group.SUPPORT,
+        pitfall="A ticket that was reopened is resolved twice. Of tickets not known the channel is `unknown`.",
+    ),
+    _count(
+        "tickets_reopened",
+        "Reopenings, by the channel of the opening",
+        Additive.TICKETS_REOPENED,
+        dimension=Own.SUPPORT,
+        group=Group.SUPPORT,
+        pitfall="Belongs to resolutions of earlier windows as well: it is no share of this window's.",
+    ),
+    _count(
+        "ticket_backlog",
+        "Tickets open now",
+        Stock.OPEN_TICKETS,
+        group=Group.SUPPORT,
+        pitfall=(
+            "At the end of the window, not over it: the same for every window. Tickets opened "
+            "before the first event that was read are not known."
+        ),
+    ),
+    _ratio(
+        "first_reply_seconds",
+        "Mean time from the opening to the first reply, counted at the reply",
+        _terms(Additive.FIRST_REPLY_MS),
+        _terms(Additive.FIRST_REPLIES),
+        unit=Unit.SECONDS,
+        scale=MILLIS,
+        group=Group.SUPPORT,
+        pitfall="Who still waits is not in it: when replies stop it does not rise. Read it beside the backlog.",
+    ),
+    _quantile(
+        "first_reply_seconds",
+        "the first replies took",
+        Distribution.FIRST_REPLY,
+        0.5,
+        group=Group.SUPPORT,
+        pitfall="Of the replies given, not of the tickets that still wait.",
+    ),
+    _quantile(
+        "first_reply_seconds",
+        "the first replies took",
+        Distribution.FIRST_REPLY,
+        0.9,
+        group=Group.SUPPORT,
+        pitfall="Quantiles of windows or segments cannot be averaged.",
+    ),
+    _ratio(
+        "resolution_seconds",
+        "Mean time from the opening to a resolution, counted at the resolution",
+        _terms(Additive.RESOLUTION_MS),
+        _terms(Additive.RESOLUTIONS),
+        unit=Unit.SECONDS,
+        scale=MILLIS,
+        group=Group.SUPPORT,
+        pitfall=(
+            "Nights and weekends count, and so does the time before a reopening: each resolution "
+            "is measured from the first opening."
+        ),
+    ),
+    _quantile(
+        "resolution_seconds",
+        "the resolutions took",
+        Distribution.RESOLUTION,
+        0.5,
+        group=Group.SUPPORT,
+        pitfall="Working off old tickets raises it, though that is good news.",
+    ),
+    _quantile(
+        "resolution_seconds",
+        "the resolutions took",
+        Distribution.RESOLUTION,
+        0.9,
+        group=Group.SUPPORT,
+        pitfall="Quantiles of windows or segments cannot be averaged.",
+    ),
+    _ratio(
+        "tickets_per_1000_active",
+        "Tickets opened per 1,000 active customers",
+        _terms(Additive.TICKETS_OPENED),
+        _terms(Mark.ACTIVE),
+        factor=1_000,
+        group=Group.SUPPORT,
+        pitfall="Tickets of customers who are not active in the window count too.",
+    ),
+    # Journey
+    _count(
+        "journey_customers",
+        "Customers in each stage now",
+        Stock.CUSTOMERS,
+        dimension=Own.STAGE,
+        group=Group.JOURNEY,
+        pitfall=(
+            "Everybody ever seen, the lapsed included, at the end of the window: the same for "
+            "every window. The stage is the highest reached, not the latest mood."
+        ),
+    ),
+    _count(
+        "journey_moves",
+        "Moves from one stage to another",
+        Additive.JOURNEY_MOVES,
+        dimension=Own.MOVE,
+        group=Group.JOURNEY,
+        pitfall="Moves, not customers: who lapses and returns within the window moved twice.",
+    ),
+    _quantile(
+        "journey_stage_seconds",
+        "those who left a stage had stayed in it",
+        Distribution.STAGE,
+        0.5,
+        group=Group.JOURNEY,
+        pitfall="Of those who moved on in the window: who stays for ever is never in it.",
+    ),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
 
@@ -518,8 +812,10 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 class WindowTotals(msgspec.Struct, frozen=True, kw_only=True):
     """A window at a boundary, over all partitions: what results are computed from.
 
-    ``sums[row][column]`` are exact integers; ``durations[column]`` is a dense histogram.
-    ``observed_from_ms`` is the earliest event of all.
+    ``sums[row][column]`` are exact integers; ``durations`` are the sparse histograms, rows of
+    ``lane * BINS + bin, count``, ascending. ``observed_from_ms`` is the earliest event of all.
+    ``revised`` are the sums from which revisable metrics are computed, where late events have
+    changed them since the boundary was first reported.
     """
 
     window: str
@@ -530,6 +826,7 @@ class WindowTotals(msgspec.Struct, frozen=True, kw_only=True):
     sums: Integers
     durations: Integers
     observed_from_ms: int | None
+    revised: Integers | None = None
 
 
 def wilson(successes: int, n: int) -> tuple[float, float] | None:
@@ -551,23 +848,52 @@ def wilson(successes: int, n: int) -> tuple[float, float] | None:
     return low, high
 
 
+def score_interval(net: int, spread: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of ``100 * net / n``, a mean of n values of 1, 0 and -1, ``spread`` of them
+    not 0: 1.96 standard errors to each side.
+    """
+    error = 100 * math.sqrt(max(0.0, spread - net * net / n)) / n
+    value = 100 * net / n
+    return value - SCORE_Z * error, value + SCORE_Z * error
+
+
+class _Histograms:
+    """The lanes of a sparse histogram, cut apart on demand."""
+
+    def __init__(self, totals: WindowTotals, config: CoreConfig) -> None:
+        self._bins, self._counts = totals.durations[:, 0], totals.durations[:, 1]
+        self._firsts = config.segments.lanes()
+
+    def lane(self, distribution: Distribution, column: int) -> tuple[Integers, Integers]:
+        """Bins and counts of one column."""
+        start = (self._firsts[distribution] + column) * BINS
+        first, last = np.searchsorted(self._bins, (start, start + BINS))
+        return self._bins[first:last] - start, self._counts[first:last]
+
+
 def results_of(
     totals: WindowTotals, config: CoreConfig, metrics: tuple[Metric, ...] = METRICS
 ) -> list[Result]:
     """Every metric for every column that it is reported for, in declaration order."""
-    columns = config.segments.columns()
-    customer_columns = config.segments.customer_columns
+    columns = {own: config.segments.columns(own) for own in (None, *Own)}
+    histograms = _Histograms(totals, config)
     # Lists of Python integers: reading a numpy scalar costs four times as much.
     rows: list[list[int]] = totals.sums.tolist()
+    revised = rows if totals.revised is None else totals.revised.tolist()
     return [
-        _result(metric, totals, rows, columns[index], index)
+        _result(metric, totals, revised if metric.is_revisable else rows, histograms, column, index)
         for metric in metrics
-        for index in range(len(columns) if metric.by_channel else customer_columns)
+        for index, column in enumerate(columns[metric.dimension])
     ]
 
 
 def _result(
-    metric: Metric, totals: WindowTotals, rows: list[list[int]], column: Column, index: int
+    metric: Metric,
+    totals: WindowTotals,
+    rows: list[list[int]],
+    histograms: _Histograms,
+    column: Column,
+    index: int,
 ) -> Result:
     observed = totals.observed_from_ms
     is_complete = observed is not None and totals.end_ms - metric.needs * totals.size_ms >= observed
@@ -576,10 +902,10 @@ def _result(
     denominator: int | None = None
     interval: tuple[float, float] | None = None
     n: int | None = None
-    if metric.kind is Kind.QUANTILE:
-        counts = totals.durations[index]
+    if metric.distribution is not None:
+        bins, counts = histograms.lane(metric.distribution, index)
         n = int(counts.sum())
-        found = quantile(counts, metric.q)
+        found = quantile(bins, counts, metric.q)
         value = None if found is None else found / MILLIS
     elif metric.is_null_until_complete and not is_complete:
         pass
@@ -591,9 +917,12 @@ def _result(
             denominator = n = _combine(metric.denominator, rows, index)
             numerator = _scaled(amount, metric.numerator_scale)
             if denominator:
-                value = amount / (denominator * metric.numerator_scale)
+                value = amount * metric.factor / (denominator * metric.numerator_scale)
                 if metric.is_proportion:
                     interval = wilson(amount, denominator)
+                elif metric.spread:
+                    spread = _combine(metric.spread, rows, index)
+                    interval = score_interval(amount, spread, denominator)
     return Result(
         metric=metric.name,
         window=totals.window,
@@ -624,11 +953,3 @@ def _scaled(amount: int, scale: int) -> Number:
     if scale == 1:
         return amount
     return amount // scale if amount % scale == 0 else amount / scale
-
-
-def dense_durations(sparse: Integers, columns: int) -> Integers:
-    """``[columns, BINS]`` from rows of ``column * BINS + bin, count``."""
-    dense = np.zeros(columns * BINS, np.int64)
-    if len(sparse):
-        dense[sparse[:, 0]] = sparse[:, 1]
-    return dense.reshape(columns, BINS)

@@ -25,13 +25,22 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes]).decode
 
 
+def check_limit(sums: Integers) -> None:
+    """Raise OverflowError when a sum would no longer be exact."""
+    if (sums >= LIMIT).any() or (sums <= -LIMIT).any():
+        message = "a window's sum exceeds 2^62: amounts of this size cannot be summed exactly"
+        raise OverflowError(message)
+
+
 class Pane:
-    """Counts of one pane: ``counts[additive, column]`` and a sparse histogram of durations."""
+    """Counts of one pane: ``counts[additive, column]`` and sparse histograms of durations."""
 
     __slots__ = ("_sparse", "counts", "durations", "version")
 
     def __init__(self, counts: Integers, durations: dict[int, int]) -> None:
-        """``durations`` maps ``column * BINS + bin`` to a number of sessions."""
+        """``durations`` maps ``lane * BINS + bin`` to a number of durations; a lane is a column of
+        a distribution (`Segments.lanes`).
+        """
         self.counts = counts
         self.durations = durations
         self.version = 0
@@ -74,18 +83,18 @@ class WindowSum:
 
     __slots__ = ("counts", "durations", "size_panes")
 
-    def __init__(self, size_panes: int, shape: tuple[int, int]) -> None:
-        """A window of ``size_panes`` panes."""
+    def __init__(self, size_panes: int, shape: tuple[int, int], lanes: int) -> None:
+        """A window of ``size_panes`` panes, with counts of a ``shape`` and so many lanes of
+        durations.
+        """
         self.size_panes = size_panes
         self.counts = np.zeros(shape, np.int64)
-        self.durations = np.zeros(shape[1] * BINS, np.int64)
+        self.durations = np.zeros(lanes * BINS, np.int64)
 
     def enter(self, pane: Pane) -> None:
         """A pane comes in. Raises OverflowError when a sum would no longer be exact."""
         self.counts += pane.counts
-        if (self.counts >= LIMIT).any() or (self.counts <= -LIMIT).any():
-            message = "a window's sum exceeds 2^62: amounts of this size cannot be summed exactly"
-            raise OverflowError(message)
+        check_limit(self.counts)
         if pane.durations:
             places, counts = pane.sparse()
             self.durations[places] += counts
@@ -105,16 +114,33 @@ class Level:
     not closed: every window ends at ``boundary * hop``.
     """
 
-    def __init__(self, hop_ms: int, sizes_ms: list[int], shape: tuple[int, int]) -> None:
-        """``sizes_ms`` are the sizes of the windows of this hop, in the caller's order."""
+    def __init__(
+        self,
+        hop_ms: int,
+        sizes_ms: list[int],
+        shape: tuple[int, int],
+        *,
+        lanes: int,
+        corrected: int = 0,
+    ) -> None:
+        """``sizes_ms`` are the sizes of the windows of this hop, in the caller's order;
+        ``corrected`` is how many boundaries back the sums may still be asked for.
+        """
         self.hop_ms = hop_ms
-        self.windows = [WindowSum(size // hop_ms, shape) for size in sizes_ms]
+        self.windows = [WindowSum(size // hop_ms, shape, lanes) for size in sizes_ms]
         self.reach = max(window.size_panes for window in self.windows)
+        self.corrected = corrected
+        self.kept = self.reach + corrected
+        """So many closed panes are remembered."""
         self.panes: dict[int, Pane] = {}
         self.busy: list[int] = []
         """Indexes of the panes in which anything happened, ascending, back to twice the reach."""
         self.open: Pane | None = None
         self.boundary = 0
+        self.dirty: set[int] = set()
+        """Indexes of the boundaries behind us whose counters a late event changed; `take_dirty`
+        clears them.
+        """
         self.shape = shape
 
     def gather(self, pane: Pane) -> None:
@@ -140,7 +166,7 @@ class Level:
             leaving = self.panes.get(index - window.size_panes)
             if leaving is not None:
                 window.leave(leaving)
-        self.panes.pop(index - self.reach, None)
+        self.panes.pop(index - self.kept, None)
         self._forget()
         return pane
 
@@ -151,7 +177,7 @@ class Level:
             size = window.size_panes
             for index in self._stored(before - size, boundary - size):
                 window.leave(self.panes[index])
-        for index in self._stored(before - self.reach, boundary - self.reach):
+        for index in self._stored(before - self.kept, boundary - self.kept):
             del self.panes[index]
         self._forget()
 
@@ -168,7 +194,11 @@ class Level:
         for window in self.windows:
             if index >= self.boundary - window.size_panes:
                 window.enter(change)
-        if index < self.boundary - self.reach:
+        if self.corrected:
+            first = max(index + 1, self.boundary - self.corrected + 1)
+            final = min(index + self.reach, self.boundary)
+            self.dirty.update(range(first, final + 1))
+        if index < self.boundary - self.kept:
             return False
         known = self.panes.get(index)
         if known is None:
@@ -176,6 +206,30 @@ class Level:
         else:
             known.add(change)
         return False
+
+    def take_dirty(self) -> list[int]:
+        """The boundaries that a late event changed since the last call and that lie less than
+        ``corrected`` boundaries back, ascending.
+        """
+        found = sorted(index for index in self.dirty if index > self.boundary - self.corrected)
+        self.dirty.clear()
+        return found
+
+    def counts_at(self, place: int, boundaries: list[int]) -> list[Integers]:
+        """The counters of window ``place`` at boundaries at most ``corrected`` back, ascending, of
+        everything that has been counted by now.
+        """
+        size = self.windows[place].size_panes
+        counts, at = self.windows[place].counts.copy(), self.boundary
+        found: list[Integers] = []
+        for boundary in reversed(boundaries):
+            for index in self._stored(boundary, at):
+                counts -= self.panes[index].counts
+            for index in self._stored(boundary - size, at - size):
+                counts += self.panes[index].counts
+            found.append(counts.copy())
+            at = boundary
+        return found[::-1]
 
     def touch(self, moment_ms: int) -> None:
         """Something that is no counter changed in this pane: its boundaries may report other
@@ -185,12 +239,17 @@ class Level:
 
     def values(self) -> Any:
         """What is small and no pane; see `streams.timeline_rows`."""
-        return self.boundary, pack_integers(np.array(self.busy, np.int64))
+        busy, dirty = (
+            pack_integers(np.array(indexes, np.int64))
+            for indexes in (self.busy, sorted(self.dirty))
+        )
+        return self.boundary, busy, dirty
 
     def take_values(self, values: Any) -> None:
         """The inverse of `values`, at a fresh level."""
-        self.boundary, busy = values
+        self.boundary, busy, dirty = values
         self.busy = unpack_integers(busy).tolist()
+        self.dirty = set(unpack_integers(dirty).tolist())
 
     def take_panes(self, panes: dict[int, Pane]) -> None:
         """Go on with these closed panes; the windows' sums follow from them."""

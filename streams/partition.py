@@ -80,6 +80,8 @@ class TickSums(msgspec.Struct, frozen=True):
     is_replay: bool
     is_untouched: bool = False
     """Nothing at all has been read of this partition: zero until further notice."""
+    is_correction: bool = False
+    """Only the additive counters, as late events have changed them at this one boundary."""
 
 
 class _Counts:
@@ -351,8 +353,11 @@ class Partition:
         found: list[TickSums] = []
         for report in reversed(reports):
             window = self.config.windows.windows[report.window]
-            through = ends.get(report.window)
-            ends[report.window] = report.end_ms - window.hop_ms
+            if report.is_correction:
+                through: int | None = report.end_ms
+            else:
+                through = ends.get(report.window)
+                ends[report.window] = report.end_ms - window.hop_ms
             found.append(
                 TickSums(
                     report.window,
@@ -363,6 +368,7 @@ class Partition:
                     report.observed_from_ms,
                     self._time.value,
                     self._time.is_replay,
+                    is_correction=report.is_correction,
                 )
             )
         return first + found[::-1]

@@ -16,8 +16,8 @@ from streams.segments import Integers
 
 RELATIVE_ERROR = 0.01
 _LOG_GROWTH = 2 * math.log1p(RELATIVE_ERROR)
-MAX_VALUE = 86_400_000
-"""The longest session in milliseconds."""
+MAX_VALUE = 230 * 366 * 86_400_000
+"""The longest duration in milliseconds: events lie between 1971 and 2200."""
 BINS = 2 + math.ceil(math.log(MAX_VALUE) / _LOG_GROWTH)
 
 
@@ -29,15 +29,20 @@ def bins_of(values: Integers) -> Integers:
     return found
 
 
-def quantile(counts: Integers, q: float) -> float | None:
-    """The value of rank ``ceil(q * n)`` (nearest rank), within 1 %; None when ``counts`` is
-    empty.
+def bin_of(value: int) -> int:
+    """`bins_of` for one value."""
+    return 1 + math.ceil(math.log(value) / _LOG_GROWTH - 1e-9) if value else 0
+
+
+def quantile(bins: Integers, counts: Integers, q: float) -> float | None:
+    """The value of rank ``ceil(q * n)`` (nearest rank), within 1 %, of ``counts`` values in each of
+    ascending ``bins``; None when there are none.
     """
     total = int(counts.sum())
     if total == 0:
         return None
     rank = math.ceil(round(q * total, 9))
-    at = int(np.searchsorted(np.cumsum(counts), max(rank, 1)))
+    at = int(bins[np.searchsorted(np.cumsum(counts), max(rank, 1))])
     if at == 0:
         return 0.0
     return math.exp(_LOG_GROWTH * (at - 1.5))

@@ -16,6 +16,9 @@ window is the sum of the partitions' windows at the same boundary.
 - What changes after it was published is published again under the same ``result_id`` with a higher
   ``revision``, as long as the boundary is remembered. What has not changed is never published
   twice.
+- A *correction* is a partition's word on the additive counters of one boundary behind it, which late
+  events have changed. Revisable metrics are computed from it, all others from what was reported
+  first: so what late events may not change stays to the last digit.
 """
 
 from __future__ import annotations
@@ -33,10 +36,15 @@ from streams.metrics import WindowTotals, results_of
 from streams.moments import to_text
 from streams.quantiles import BINS
 from streams.segments import Integers
+from streams.sparse import merged, table_of
+from streams.sums import ADDITIVES, ROWS
+from streams.timeline import CORRECTED_HOP_MS, CORRECTED_MS
 from streams.windows import MINUTE_MS, Window
 
 REMEMBERED_BOUNDARIES = 64
-"""So many published boundaries of a window may still be corrected."""
+"""So many published boundaries of a window may still be published again; of a window that late
+events correct, as many as they reach.
+"""
 KNOWN_BOUNDARIES = 20_000
 """So many boundaries of a window are known by their revision and digest."""
 NOWHERE = -(1 << 62)
@@ -49,11 +57,13 @@ class _Segment(msgspec.Struct):
     end_ms: int
     through_ms: int
     sums: Integers
-    durations: list[int]
+    durations: Integers
     observed_from_ms: int | None
     watermark_ms: int
     is_replay: bool
     is_untouched: bool
+    revised: Integers | None = None
+    """The sums with counters that late events have changed since."""
 
 
 class _Published(msgspec.Struct):
@@ -81,7 +91,7 @@ class _Track:
         now.
         """
 
-    def add(self, partial: Partial, hop_ms: int) -> bool:
+    def add(self, partial: Partial, hop_ms: int, shape: tuple[int, int]) -> bool:
         """Take a partial; returns whether it is news."""
         order = (partial.epoch, partial.revision)
         if order <= self.order:
@@ -97,14 +107,35 @@ class _Track:
             _Segment(
                 partial.end_ms,
                 partial.valid_through_ms,
-                np.array(partial.sums, np.int64),
-                partial.durations,
+                table_of(partial.sums, shape),
+                _histogram(partial.durations),
                 partial.observed_from_ms,
                 partial.watermark_ms,
                 partial.is_replay,
                 partial.is_untouched,
             )
         )
+        return True
+
+    def correct(self, partial: Partial, hop_ms: int, shape: tuple[int, int]) -> bool:
+        """Take a correction; returns whether its boundary is remembered."""
+        at = partial.end_ms
+        place = bisect_right(self.segments, at, key=lambda s: s.end_ms) - 1
+        if place < 0 or self.segments[place].through_ms < at:
+            return False
+        whole = self.segments[place]
+        revised = whole.sums.copy()
+        revised[:ADDITIVES] = table_of(partial.sums, shape)[:ADDITIVES]
+        parts = [
+            (whole.end_ms, at - hop_ms, whole.revised),
+            (at, at, revised),
+            (at + hop_ms, whole.through_ms, whole.revised),
+        ]
+        self.segments[place : place + 1] = [
+            msgspec.structs.replace(whole, end_ms=end, through_ms=through, revised=sums)
+            for end, through, sums in parts
+            if end <= through
+        ]
         return True
 
     @property
@@ -137,6 +168,9 @@ class _Window:
         self.size_ms = window.size_ms
         self.hop_ms = window.hop_ms
         self.replay_step_ms = replay_step_ms
+        self.remembered = REMEMBERED_BOUNDARIES
+        if window.hop_ms >= CORRECTED_HOP_MS:
+            self.remembered = max(self.remembered, CORRECTED_MS // window.hop_ms + 1)
         self.tracks = [_Track() for _ in range(partitions)]
         self.pending: dict[int, int | None] = {}
         """Boundaries that are due, and when each was first seen to be."""
@@ -161,7 +195,7 @@ class RollUp:
         self._partitions = partitions
         self._timeout_ms = timeout_ms
         self._hold_ms = config.idle_after_ms if hold_ms is None else hold_ms
-        self._columns = len(config.segments.columns())
+        self._shape = (ROWS, config.segments.width)
         self._fingerprint = config.fingerprint
         self._windows = {
             (window.size, window.hop): _Window(
@@ -171,6 +205,10 @@ class RollUp:
         }
         self.ignored = 0
         """Partials of another configuration or of a partition that does not exist."""
+        self.uncorrected = 0
+        """Corrections of boundaries that are not remembered: published long ago, or before a
+        takeover.
+        """
 
     def add(self, partial: Partial) -> None:
         """Take a partial in; what follows from it comes with the next `due`."""
@@ -182,12 +220,28 @@ class RollUp:
         ):
             self.ignored += 1
             return
-        if not state.tracks[partial.partition].add(partial, state.hop_ms):
+        track = state.tracks[partial.partition]
+        if partial.is_correction:
+            self._add_correction(state, track, partial)
+            return
+        if not track.add(partial, state.hop_ms, self._shape):
             return
         if partial.end_ms > 0:
             state.pending.setdefault(partial.end_ms, None)
         for end_ms in state.recent[bisect_right(state.recent, partial.end_ms - 1) :]:
             state.pending.setdefault(end_ms, None)
+
+    def _add_correction(self, state: _Window, track: _Track, partial: Partial) -> None:
+        order = (partial.epoch, partial.revision)
+        if order <= track.order:
+            return
+        track.order = order
+        at = partial.end_ms
+        is_known = at in state.pending or at in state.recent
+        if is_known and track.correct(partial, state.hop_ms, self._shape):
+            state.pending.setdefault(at, None)
+        else:
+            self.uncorrected += 1
 
     def note_published(self, result: PublishedResult) -> None:
         """A result that stands on the results topic: on a takeover all of them are read first."""
@@ -308,11 +362,9 @@ class RollUp:
 
     def _totals(self, state: _Window, end_ms: int, present: list[_Segment]) -> WindowTotals:
         sums: Integers = np.stack([segment.sums for segment in present]).sum(0)
-        durations = np.zeros(self._columns * BINS, np.int64)
-        for segment in present:
-            if segment.durations:
-                triples = np.array(segment.durations, np.int64).reshape(-1, 3)
-                durations[triples[:, 0] * BINS + triples[:, 1]] += triples[:, 2]
+        revised: Integers | None = None
+        if any(segment.revised is not None for segment in present):
+            revised = np.stack([s.sums if s.revised is None else s.revised for s in present]).sum(0)
         observed = [s.observed_from_ms for s in present if s.observed_from_ms is not None]
         return WindowTotals(
             window=state.window.size,
@@ -321,18 +373,19 @@ class RollUp:
             end_ms=end_ms,
             at=to_text(end_ms),
             sums=sums,
-            durations=durations.reshape(self._columns, BINS),
+            durations=merged([segment.durations for segment in present]),
             observed_from_ms=min(observed, default=None),
+            revised=revised,
         )
 
     def _forget(self, state: _Window) -> None:
         """Bound what is remembered: boundaries that may be corrected, boundaries that are known."""
-        if len(state.recent) > REMEMBERED_BOUNDARIES:
-            del state.recent[:-REMEMBERED_BOUNDARIES]
+        if len(state.recent) > state.remembered:
+            del state.recent[: -state.remembered]
         if len(state.known) > 2 * KNOWN_BOUNDARIES:
             for end_ms in sorted(state.known)[:-KNOWN_BOUNDARIES]:
                 del state.known[end_ms]
-        if len(state.recent) == REMEMBERED_BOUNDARIES:
+        if len(state.recent) == state.remembered:
             # Not before: the first events of a partition may be older than what is out already.
             oldest = min(state.recent[0], *state.pending) if state.pending else state.recent[0]
             for track in state.tracks:
@@ -351,9 +404,23 @@ def _digest_of(result: Result) -> int:
 
 
 def _digest_of_totals(totals: WindowTotals) -> int:
+    counted = totals.sums if totals.revised is None else totals.revised
     return xxh3_64_intdigest(
-        totals.sums.tobytes() + totals.durations.tobytes() + repr(totals.observed_from_ms).encode()
+        b"".join(
+            (
+                totals.sums.tobytes(),
+                counted[:ADDITIVES].tobytes(),
+                totals.durations.tobytes(),
+                repr(totals.observed_from_ms).encode(),
+            )
+        )
     )
+
+
+def _histogram(triples: list[int]) -> Integers:
+    """Rows of place and count from lane, bin, count one behind the other."""
+    lanes, bins, counts = np.array(triples, np.int64).reshape(-1, 3).T
+    return np.stack([lanes * BINS + bins, counts], axis=1)
 
 
 def _published(

@@ -25,7 +25,7 @@ from streams.segments import Integers
 NOT_DUE = 1 << 62
 """No timer runs."""
 ELSEWHERE = ("id", "touched", "is_armed")
-"""In the key, in front of the row, and known from the moment in front of it."""
+"""In the key, in front of the row, and never true of a customer who comes out of a row."""
 ROW_FIELDS = tuple(name for name in FIELDS if name not in ELSEWHERE)
 _DUE = slice(2, 10)
 _TOUCHED = slice(11, 19)
@@ -54,11 +54,11 @@ def pack(customers: Sequence[Customer], dues_ms: Integers, recent: RecentIds | N
 
 def unpack(identity: str, row: bytes, recent: RecentIds) -> Customer:
     """The customer of a row, with a ring in ``recent``."""
-    due, touched, count, ring, values = _decode(row)
+    _, touched, count, ring, values = _decode(row)
     named = dict(zip(ROW_FIELDS, values, strict=True), touched=touched)
     slot = recent.take_slot()
     recent.restore(slot, count, ring, touched)
-    return Customer.restored(identity, named, slot=slot, is_armed=due != NOT_DUE)
+    return Customer.restored(identity, named, slot=slot, is_armed=False)
 
 
 def touched_of(row: bytes) -> int:

@@ -4,14 +4,22 @@ A customer sits in exactly one *cell*, the pair of persona and region. Counts ar
 *column*: one for everyone, one for each value of each configured customer dimension, one for each
 channel. Every value that is not configured is ``other``, an absent one ``unknown``, so the number
 of columns is bounded by the configuration whatever is sent.
+
+Some sums have a dimension of their own (`Own`): a ticket's channel, a social network, a stage. Its
+values are reported in the columns behind those of the customers, which mean another thing in each
+row: so the table of all sums is as wide as the longest of these lists, not as all of them together.
 """
 
 from __future__ import annotations
+
+import enum
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streams.stages import MOVES, STAGES
+from streams.sums import Distribution
 from streams.windows import ConfigurationError
 
 OTHER = "other"
@@ -58,6 +66,31 @@ class Values(msgspec.Struct, frozen=True):
         return {value: i for i, value in enumerate(self.named)}
 
 
+class Own(enum.Enum):
+    """A dimension that belongs to some sums only, by the names of its labels."""
+
+    CHANNEL = "acquisition channel"
+    NETWORK = "social network"
+    SUPPORT = "channel of a ticket or an answer"
+    STAGE = "stage of the journey"
+    MOVE = "move of the journey"
+
+
+OWN_LABELS: dict[Own, tuple[str, ...]] = {
+    Own.CHANNEL: ("channel",),
+    Own.NETWORK: ("network",),
+    Own.SUPPORT: ("channel",),
+    Own.STAGE: ("stage",),
+    Own.MOVE: ("from", "to"),
+}
+OWN_OF_DISTRIBUTION: dict[Distribution, Own | None] = {
+    Distribution.SESSION: Own.CHANNEL,
+    Distribution.FIRST_REPLY: None,
+    Distribution.RESOLUTION: None,
+    Distribution.STAGE: Own.STAGE,
+}
+
+
 class Column(msgspec.Struct, frozen=True):
     """One column of every sum: whose count it is."""
 
@@ -66,7 +99,8 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class Segments(msgspec.Struct, frozen=True, kw_only=True):
-    """The configured customer dimensions and acquisition channels.
+    """The configured customer dimensions and the values of the dimensions that sums have of their
+    own.
 
     ``reported`` names the customer dimensions that get columns. A dimension that is not reported
     still has its values, so that cells mean the same in every configuration.
@@ -75,6 +109,8 @@ class Segments(msgspec.Struct, frozen=True, kw_only=True):
     persona: Values = Values()
     region: Values = Values()
     channel: Values = Values()
+    network: Values = Values()
+    support: Values = Values()
     reported: tuple[str, ...] = DIMENSIONS
 
     def __post_init__(self) -> None:
@@ -95,18 +131,55 @@ class Segments(msgspec.Struct, frozen=True, kw_only=True):
         """The cell of a persona and a region, both as indexes."""
         return persona * len(self.region.all) + region
 
-    def columns(self) -> tuple[Column, ...]:
-        """All columns: everyone, the reported customer dimensions in their order, the channels."""
+    def columns(self, own: Own | None = None) -> tuple[Column, ...]:
+        """The columns of a sum: everyone, the reported customer dimensions in their order, the
+        values of its own dimension.
+        """
         found = [Column({}, {})]
         for name in self.reported:
             found += [Column({name: value}, {}) for value in self._values(name).all]
-        found += [Column({}, {"channel": value}) for value in self.channel.all]
+        if own is not None:
+            labels = OWN_LABELS[own]
+            found += [
+                Column({}, dict(zip(labels, values, strict=True)))
+                for values in self.own_values(own)
+            ]
         return tuple(found)
+
+    def own_values(self, own: Own) -> tuple[tuple[str, ...], ...]:
+        """The values of a dimension, each a value for each of its labels."""
+        if own is Own.MOVE:
+            return tuple((STAGES[old], STAGES[new]) for old, new in MOVES)
+        if own is Own.STAGE:
+            return tuple((stage,) for stage in STAGES)
+        values = {Own.CHANNEL: self.channel, Own.NETWORK: self.network, Own.SUPPORT: self.support}
+        return tuple((value,) for value in values[own].all)
 
     @property
     def customer_columns(self) -> int:
-        """How many of the columns speak of customers; the channels follow them."""
+        """How many of the columns speak of customers; those of an own dimension follow them."""
         return 1 + sum(len(self._values(name).all) for name in self.reported)
+
+    @property
+    def own_columns(self) -> int:
+        """How many columns the own dimensions share."""
+        return max(len(self.own_values(own)) for own in Own)
+
+    @property
+    def width(self) -> int:
+        """How many columns the table of all sums has."""
+        return self.customer_columns + self.own_columns
+
+    def lanes(self) -> tuple[int, ...]:
+        """The first lane of each distribution, and the number of lanes: a distribution has one for
+        each of its columns.
+        """
+        firsts = [0]
+        for distribution in Distribution:
+            own = OWN_OF_DISTRIBUTION[distribution]
+            values = 0 if own is None else len(self.own_values(own))
+            firsts.append(firsts[-1] + self.customer_columns + values)
+        return tuple(firsts)
 
     def columns_of_cells(self) -> Integers:
         """``[cells, 1 + reported dimensions]``: the columns in which a customer of each cell is

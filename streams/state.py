@@ -19,22 +19,36 @@ import numpy as np
 
 from schemas.events import (
     SOURCE_OF,
+    CsatAnswered,
     Event,
+    NpsAnswered,
     OrderPlaced,
     OrderRefunded,
     PageViewed,
     SessionEnded,
+    SocialInteracted,
     SubscriptionCancelled,
+    TicketOpened,
+    TicketReopened,
+    TicketReplied,
+    TicketResolved,
 )
 from streams.arrivals import CELL, CUSTOMER, NO_ATTRIBUTES, Arrival, name_in
 from streams.config import CoreConfig
+from streams.contacts import Contact
 from streams.customers import NO_SESSION, NO_SLOT, Customer, Return
 from streams.evicted import Evicted
+from streams.journey import Journey
 from streams.last_seen import NEVER
+from streams.lifetime import Lifetime
 from streams.open_pane import BOUNCED, CONVERTED
 from streams.recent_ids import SILENCE_MS, RecentIds
 from streams.rows import NOT_DUE, dues_of, pack, touched_of, unpack
-from streams.sums import Additive, Mark
+from streams.satisfaction import Satisfaction
+from streams.social import Social
+from streams.stages import ENGAGED_PAGES, LAPSE_MS, NOWHERE, Stage
+from streams.sums import Additive, Mark, Stock
+from streams.support import Support
 from streams.timeline import Report, Timeline
 from streams.timers import Wheel
 from streams.windows import DAY_MS, HOUR_MS
@@ -43,17 +57,20 @@ LONGEST_SESSION_MS = DAY_MS
 SWEEP_EVERY_MS = 6 * HOUR_MS
 """By event time: so often the silent are looked for."""
 _slot_of = attrgetter("slot")
+_TICKET_EVENTS = frozenset({TicketOpened, TicketReplied, TicketResolved, TicketReopened})
 _session_start, _session_last = attrgetter("session_start"), attrgetter("session_last")
+_stage, _stage_at = attrgetter("stage"), attrgetter("stage_at")
+_last_activity = attrgetter("last_activity")
 
 
 def retention_ms(config: CoreConfig) -> int:
     """How long a silent customer is needed: by every mark until the histogram has forgotten it, by
-    base and returns over two windows, by late events, by the memory of event ids and by the longest
-    session.
+    base and returns over two windows, by the journey, by late events, by the memory of event ids
+    and by the longest session.
     """
     windows = config.windows
     return (
-        2 * max(window.size_ms for window in windows.windows)
+        max(*(2 * window.size_ms for window in windows.windows), LAPSE_MS)
         + 2 * max(window.hop_ms for window in windows.windows)
         + config.allowed_lateness_ms
         + max(SILENCE_MS, LONGEST_SESSION_MS)
@@ -93,7 +110,14 @@ class State:
         self._base = windows.base_ms
         self._gap = windows.session_gap_ms
         self._wheel = Wheel()
+        self._journey = Journey(self.timeline, base_ms=windows.base_ms)
+        self._lifetime = Lifetime(self._pane)
+        self._social = Social(segments, self.timeline)
+        self._satisfaction = Satisfaction(segments, self.timeline)
+        self._support = Support(segments, self.timeline)
         self._sizes = sorted({w.size_ms for w in windows.windows})
+        self._shortest = min(self._sizes[0], LAPSE_MS)
+        """After more silence than this an activity is a return to something."""
         self._cells = segments.cells
         self._channels = len(segments.channel.all)
         self._channel_values = segments.channel
@@ -129,7 +153,7 @@ class State:
         active_cells, active_from = pane.active_cells.append, pane.active_from.append
         visited_cells, visited_from = pane.visited_cells.append, pane.visited_from.append
         bought_cells, bought_from = pane.bought_cells.append, pane.bought_from.append
-        gap, shortest, cells = self._gap, self._sizes[0], self._cells
+        gap, shortest, cells = self._gap, self._shortest, self._cells
         views_are_activity = self._views_are_activity
         pane_start, pane_end = timeline.pane_start, timeline.pane_end
         # All customers first: in a loop as tight as this the memory is read ahead, and they are in
@@ -185,10 +209,8 @@ class State:
                             active_from(last)
                             visited_cells(cell)
                             visited_from(visit)
-                        if last == NEVER:
-                            customer.first_activity = at
-                        elif at - last > shortest:
-                            customer.returns = self._returned(at, last, customer.returns)
+                        if at - last > shortest:
+                            self._come_back(customer, at, last)
                     elif visit < pane_start:
                         visited_cells(cell)
                         visited_from(visit)
@@ -216,8 +238,13 @@ class State:
                             self._close_session(customer)
                             self._open_session(customer, event, at)
                             continue
-                    customer.session_pages += 1
+                    pages = customer.session_pages = customer.session_pages + 1
                     customer.session_last = at
+                    if pages == ENGAGED_PAGES and customer.reached == Stage.AWARE:
+                        # A second session would have led further: this is the first.
+                        self._journey.reach(
+                            customer, Stage.ENGAGED, at, is_activity=views_are_activity
+                        )
             elif kind is OrderPlaced:
                 self._expire_session(customer, at)
                 if self._orders_are_activity:
@@ -233,6 +260,7 @@ class State:
                         pane.both_to.append(customer.last_visit)
                 customer.last_order = at
                 counted(Additive.ORDERS * cells + cell)
+                self._lifetime.order(customer, micros)
                 if customer.first_order == NEVER:
                     customer.first_order = at
                     customer.first_order_cell = cell
@@ -242,6 +270,13 @@ class State:
                     pane.sum(Additive.REVENUE_MICROS, cell, micros)
                 if customer.session_start >= 0:
                     customer.session_converted = CONVERTED
+                if customer.stage != Stage.LOYAL:
+                    self._journey.reach(
+                        customer,
+                        self._stage_of_orders(customer),
+                        at,
+                        is_activity=self._orders_are_activity,
+                    )
             else:
                 self._fold_other(customer, event, at, micros)
         return duplicates
@@ -251,18 +286,57 @@ class State:
         kind = event.__class__
         if kind is SessionEnded:
             self._expire_session(customer, at)
-        if kind in self._active_kinds:
+        is_activity = kind in self._active_kinds
+        if is_activity:
             self._expire_session(customer, at)
             self._be_active(customer, at)
+        stage = Stage.AWARE
         if kind is SessionEnded:
             if customer.session_start >= 0:
                 name = event.session_id  # type: ignore[union-attr]
                 if name is None or customer.session_id is None or name == customer.session_id:
                     self._close_session(customer)
+        else:
+            stage = self._count_other(customer, event, at, micros, now_ms=at)
+        if is_activity or stage > Stage.AWARE or customer.stage == NOWHERE:
+            self._journey.reach(customer, stage, at, is_activity=is_activity)
+
+    def _count_other(
+        self, customer: Customer, event: Event, at: int, micros: int, *, now_ms: int
+    ) -> Stage:
+        """Count an event that is neither view, order nor end of a session, on time or late; returns
+        the stage that it reaches.
+        """
+        kind, timeline = event.__class__, self.timeline
+        if kind is SocialInteracted:
+            self._social.fold(customer, event, at)  # type: ignore[arg-type]
+        elif kind in _TICKET_EVENTS:
+            self._support.fold(customer, event, at, now_ms=now_ms)  # type: ignore[arg-type]
+        elif kind is CsatAnswered:
+            self._satisfaction.fold_csat(customer, event, at)  # type: ignore[arg-type]
+        elif kind is NpsAnswered:
+            if self._satisfaction.fold_nps(customer, event, at):  # type: ignore[arg-type]
+                return Stage.LOYAL
         elif kind is OrderRefunded:
-            self._pane.sum(Additive.REFUNDED_MICROS, customer.cell, micros)
+            timeline.count(at, Additive.REFUNDED_MICROS, customer.cell, micros)
+            self._lifetime.refund(customer, micros)
         elif kind is SubscriptionCancelled:
-            self._pane.counted.append(Additive.CANCELLATIONS * self._cells + customer.cell)
+            timeline.count(at, Additive.CANCELLATIONS, customer.cell)
+        return Stage.AWARE
+
+    def _stage_of_orders(self, customer: Customer) -> Stage:
+        """What somebody who ordered has reached: orders on two days make a loyal customer."""
+        is_loyal = customer.first_order // DAY_MS != customer.last_order // DAY_MS
+        return Stage.LOYAL if is_loyal else Stage.CUSTOMER
+
+    def _come_back(self, customer: Customer, at: int, last: int) -> None:
+        """An activity after a silence that some window or the journey notices; or the first ever."""
+        if last == NEVER:
+            customer.first_activity = at
+        elif at - last > self._sizes[0]:
+            customer.returns = self._returned(at, last, customer.returns)
+        if at - last > LAPSE_MS:
+            self._journey.expire(customer, at)
 
     def _be_active(self, customer: Customer, at: int) -> None:
         """What the hot loop does inline for page views."""
@@ -272,10 +346,8 @@ class State:
         if last < self.timeline.pane_start:
             self._pane.active_cells.append(customer.cell)
             self._pane.active_from.append(last)
-            if last == NEVER:
-                customer.first_activity = at
-            elif at - last > self._sizes[0]:
-                customer.returns = self._returned(at, last, customer.returns)
+            if at - last > self._shortest:
+                self._come_back(customer, at, last)
         customer.last_activity = at
 
     # -- late events
@@ -308,6 +380,7 @@ class State:
             timeline.observed_from_ms or at, at // self._base * self._base
         )
         customer.touched = max(customer.touched, at)
+        self._journey.expire(customer, watermark_ms)
         if cell != NO_ATTRIBUTES:
             self._take_attributes(customer, event, at)
         kind = event.__class__
@@ -326,19 +399,23 @@ class State:
             # Before anything expires: 24 h after its start, to the millisecond, the session still
             # takes the order.
             customer.session_converted = CONVERTED
-        if is_activity and at > customer.last_activity:
+        is_newest = is_activity and at > customer.last_activity
+        if is_newest:
             self._be_active_late(customer, at, watermark_ms)
+        stage = Stage.AWARE
         if kind is PageViewed:
             if at > customer.last_visit:
                 self._move_visit_and_order(customer, visit=at, order=customer.last_order)
                 timeline.touch(at)
-            timeline.count_late(at, Additive.PAGE_VIEWS, customer.cell)
+            timeline.count(at, Additive.PAGE_VIEWS, customer.cell)
         elif kind is OrderPlaced:
             self._order_late(customer, at, micros)
-        elif kind is OrderRefunded:
-            timeline.count_late(at, Additive.REFUNDED_MICROS, customer.cell, micros)
-        elif kind is SubscriptionCancelled:
-            timeline.count_late(at, Additive.CANCELLATIONS, customer.cell)
+            stage = self._stage_of_orders(customer)
+        elif kind is not SessionEnded:
+            stage = self._count_other(customer, event, at, micros, now_ms=watermark_ms)
+        if is_newest or stage > Stage.AWARE or customer.stage == NOWHERE:
+            self._journey.reach(customer, stage, watermark_ms, is_activity=is_newest)
+        timeline.note_late(watermark_ms)
         return True
 
     def _be_active_late(self, customer: Customer, at: int, watermark_ms: int) -> None:
@@ -373,19 +450,20 @@ class State:
         if at > customer.last_order:
             self._move_visit_and_order(customer, visit=customer.last_visit, order=at)
         timeline.touch(at)
-        timeline.count_late(at, Additive.ORDERS, cell)
+        timeline.count(at, Additive.ORDERS, cell)
         if micros:
-            timeline.count_late(at, Additive.REVENUE_MICROS, cell, micros)
+            timeline.count(at, Additive.REVENUE_MICROS, cell, micros)
+        self._lifetime.order(customer, micros)
         first = customer.first_order
         if first == NEVER or at < first:
             seen.change(Mark.FIRST_BOUGHT, first, cell, -1)
             seen.change(Mark.FIRST_BOUGHT, at, cell, 1)
             if first != NEVER:
-                timeline.count_late(first, Additive.REPEAT_ORDERS, customer.first_order_cell)
+                timeline.count(first, Additive.REPEAT_ORDERS, customer.first_order_cell)
             customer.first_order = at
             customer.first_order_cell = cell
         else:
-            timeline.count_late(at, Additive.REPEAT_ORDERS, cell)
+            timeline.count(at, Additive.REPEAT_ORDERS, cell)
 
     def _move_visit_and_order(self, customer: Customer, *, visit: int, order: int) -> None:
         """Last view and last order move to these moments, and with them the earlier of the two."""
@@ -426,6 +504,13 @@ class State:
         )
         dues = np.minimum(lasts + self._gap, starts + LONGEST_SESSION_MS)
         dues[starts == NO_SESSION] = NOT_DUE
+        stages, stage_ats, lasts = (
+            np.fromiter(map(value, customers), np.int64, len(customers))
+            for value in (_stage, _stage_at, _last_activity)
+        )
+        lapses = np.maximum(lasts, stage_ats) + LAPSE_MS
+        lapses[(stages == NOWHERE) | (stages == Stage.LAPSED)] = NOT_DUE
+        dues = np.minimum(dues, lapses)
         return pack(customers, dues, recent)
 
     def load(self, rows: dict[str, bytes]) -> None:
@@ -436,7 +521,8 @@ class State:
         dues = dues_of(rows.values())
         names = list(rows)
         for place in np.flatnonzero(dues != NOT_DUE).tolist():
-            self._wheel.arm(int(dues[place]) // self._base, names[place])
+            # Whichever comes first: the timer of a session is armed when this one fires.
+            self._journey.wheel.arm(int(dues[place]) // self._base, names[place])
 
     # -- customers
 
@@ -503,6 +589,11 @@ class State:
         customer = self.find(identity)
         if customer is None or customer.session_start != NO_SESSION or customer.is_armed:
             return
+        if customer.stage != Stage.LAPSED:
+            return
+        contact = customer.contact
+        if contact is not None and not contact.is_over(self.timeline.pane_start):
+            return
         self.evicted.put(customer)
         del self.customers[identity]
         self.recent_ids.release(customer)
@@ -545,6 +636,9 @@ class State:
             self._close_session(customer)
         if customer.is_armed:
             self._wheel.remove(customer)
+        self._journey.forget(customer)
+        if (contact := customer.contact) is not None and (backlog := contact.open_tickets):
+            self._pane.stock(Stock.OPEN_TICKETS, customer.cell, -backlog)
         self.recent_ids.release(customer)
         if self.is_tracked:
             self.touched.append(customer)
@@ -572,7 +666,12 @@ class State:
         counted.
         """
         old, new = customer.cell, customer.target
+        self._journey.expire(customer, at)
         customer.cell = new
+        self._journey.change_cell(customer, old, new)
+        self._lifetime.change_cell(customer, old, new)
+        if customer.contact is not None:
+            self._move_contact(customer.contact, old, new)
         if customer.last_visit == customer.last_order == customer.last_activity == NEVER:
             return
         seen = self.timeline.seen
@@ -596,6 +695,14 @@ class State:
             for cohort in self.timeline.cohorts:
                 cohort.change_return(back_ms=back, last_ms=before, cell=old, by=-1)
                 cohort.change_return(back_ms=back, last_ms=before, cell=new, by=1)
+
+    def _move_contact(self, contact: Contact, old: int, new: int) -> None:
+        seen, backlog = self.timeline.seen, contact.open_tickets
+        for cell, sign in ((old, -1), (new, 1)):
+            seen.change(Mark.SOCIAL, contact.last_social, cell, sign)
+            seen.change(contact.answer, contact.answered_at, cell, sign)
+            if backlog:
+                self._pane.stock(Stock.OPEN_TICKETS, cell, sign * backlog)
 
     def _returned(self, at: int, last: int, older: Return | None) -> Return:
         """Remember a return, and of the older ones those that some window still counts."""
@@ -631,6 +738,12 @@ class State:
         if not customer.is_armed:
             customer.is_armed = True
             self._wheel.arm((at + min(self._gap, LONGEST_SESSION_MS)) // self._base, customer)
+        self._journey.reach(
+            customer,
+            Stage.AWARE if before == NEVER else Stage.ENGAGED,
+            at,
+            is_activity=self._views_are_activity,
+        )
 
     def _expire_session(self, customer: Customer, at: int) -> None:
         """Close a session that was over before ``at``."""
@@ -653,14 +766,17 @@ class State:
         customer.session_id = None
 
     def _fire_timers(self, end: int) -> None:
-        """Sessions that fell silent before ``end`` close; those that went on are armed again."""
-        taken = (
-            self.find(one) if isinstance(one, str) else one
-            for one in self._wheel.take(end // self._base - 1)
-        )
-        due_now = [customer for customer in taken if customer is not None]
-        if self.is_tracked:
-            self.touched += due_now
+        """Who was silent for too long before ``end`` lapses; sessions that fell silent before it
+        close; what went on is armed again.
+        """
+        lapsing = self._taken(self._journey.wheel, end)
+        self._journey.fire(lapsing, end)
+        for customer in lapsing:
+            if customer.session_start != NO_SESSION and not customer.is_armed:
+                # Restored with its session open.
+                customer.is_armed = True
+                self._wheel.arm(self._session_due(customer) // self._base, customer)
+        due_now = self._taken(self._wheel, end)
         for customer in due_now:
             customer.is_armed = False
             if customer.session_start == NO_SESSION:
@@ -672,10 +788,25 @@ class State:
                 customer.is_armed = True
                 self._wheel.arm(due // self._base, customer)
 
+    def _taken(self, wheel: Wheel, end: int) -> list[Customer]:
+        """Everybody whose timer comes before ``end``."""
+        taken = (
+            self.find(one) if isinstance(one, str) else one
+            for one in wheel.take(end // self._base - 1)
+        )
+        found = [customer for customer in taken if customer is not None]
+        if self.is_tracked:
+            self.touched += found
+        return found
+
     def _session_due(self, customer: Customer) -> int:
         """When the open session closes if nothing more happens."""
         return min(customer.session_last + self._gap, customer.session_start + LONGEST_SESSION_MS)
 
     def _next_due_ms(self) -> int | None:
-        pane = self._wheel.next_pane()
-        return None if pane is None else pane * self._base
+        panes = [
+            pane
+            for wheel in (self._wheel, self._journey.wheel)
+            if (pane := wheel.next_pane()) is not None
+        ]
+        return min(panes) * self._base if panes else None

@@ -21,20 +21,39 @@ from streams.cohorts import CohortMemory
 from streams.config import CoreConfig
 from streams.last_seen import NEVER, LastSeen
 from streams.open_pane import OpenPane
-from streams.panes import Level
+from streams.panes import Level, Pane, check_limit
 from streams.segments import Integers
-from streams.sums import ADDITIVES, MARKS, ROWS, Additive, Cohort, Mark, row_of
-from streams.windows import DAY_MS
+from streams.sums import (
+    ADDITIVES,
+    COHORTS,
+    MARKS,
+    ROWS,
+    STOCKS,
+    Additive,
+    Cohort,
+    Distribution,
+    Mark,
+    row_of,
+)
+from streams.windows import DAY_MS, MINUTE_MS
 
 _ACTIVE = slice(Mark.ACTIVE, Mark.ACTIVE + 1)
+_STOCKS = slice(ADDITIVES + MARKS + COHORTS, ROWS)
+CORRECTED_HOP_MS = 10 * MINUTE_MS
+"""Windows with this hop or a longer one are corrected."""
+CORRECTED_MS = DAY_MS
+"""So far back are boundaries corrected."""
+CORRECTION_STEP_MS = MINUTE_MS
+"""Corrections wait for the next such step of event time, so that many late events make one."""
 _CAME = (Mark.ACTIVE, Mark.VISITED)
 
 
 class Report(msgspec.Struct, frozen=True):
     """What a window holds at a boundary.
 
-    ``sums[row, column]`` has the rows of `streams.sums`; ``durations`` is the sparse histogram of
-    session durations as rows of ``column * BINS + bin, count``.
+    ``sums[row, column]`` has the rows of `streams.sums`; ``durations`` are the sparse histograms as
+    rows of ``lane * BINS + bin, count``, ascending. Of a *correction* only the additive counters
+    mean anything: it says what they were at a boundary already reported, late events included.
     """
 
     window: int
@@ -42,6 +61,7 @@ class Report(msgspec.Struct, frozen=True):
     sums: Integers
     durations: Integers
     observed_from_ms: int | None
+    is_correction: bool = False
 
 
 class Timeline:
@@ -76,20 +96,27 @@ class Timeline:
         self._base = windows.base_ms
         self._cells = segments.cells
         self._cell_matrix = segments.cell_matrix()
-        self._columns = len(segments.columns())
+        self._width = segments.width
         self._customer_columns = segments.customer_columns
         columns_of_cells = segments.columns_of_cells()
         self.seen = LastSeen(
             windows, columns_of_cells=columns_of_cells, columns=self._customer_columns
         )
-        shape = (ADDITIVES, self._columns)
+        self.stocks = np.zeros((STOCKS, self._width), np.int64)
+        """What is there at the start of the open pane."""
+        self.dirty_minute: int | None = None
+        """The minute of event time in which the first late event came that is to be corrected."""
+        shape = (ADDITIVES, self._width)
         self.levels: list[Level] = []
         self._members: list[list[int]] = []
         """For each level, the indexes of its windows in the configuration."""
         for hop in windows.hops_ms:
             members = [i for i, w in enumerate(windows.windows) if w.hop_ms == hop]
             sizes = [windows.windows[i].size_ms for i in members]
-            self.levels.append(Level(hop, sizes, shape))
+            corrected = CORRECTED_MS // hop if hop >= CORRECTED_HOP_MS else 0
+            self.levels.append(
+                Level(hop, sizes, shape, lanes=segments.lanes()[-1], corrected=corrected)
+            )
             self._members.append(members)
         self.cohorts = [
             CohortMemory(
@@ -120,6 +147,8 @@ class Timeline:
             return
         base = self._base
         target = until_ms // base * base
+        if self.dirty_minute is not None and until_ms // CORRECTION_STEP_MS > self.dirty_minute:
+            self._correct_reports()
         while self.pane_start < target:
             due = self._next_due_ms()
             if self.pane.is_empty and (due is None or due >= self.pane_end):
@@ -132,15 +161,81 @@ class Timeline:
         cohort = self.cohorts[window]
         return cohort.boundary * cohort.hop_ms
 
-    def count_late(self, moment_ms: int, additive: Additive, cell: int, amount: int = 1) -> None:
-        """A late event counts in its own pane, open or closed."""
-        if moment_ms >= self.pane_start:
+    def count(
+        self,
+        moment_ms: int,
+        additive: Additive,
+        cell: int,
+        amount: int = 1,
+        *,
+        value: int | None = None,
+    ) -> None:
+        """An event counts in its own pane: the open one, or if it came late a closed one; at a
+        value of the sum's own dimension too where there is one (then once).
+        """
+        if moment_ms < self.pane_start:
+            self._correct(moment_ms, self.pane.late_counts(additive, cell, amount, value))
+        elif value is None:
             self.pane.sum(additive, cell, amount)
+        else:
+            self.pane.count_own(additive, cell, value)
+
+    def last(self, moment_ms: int, distribution: Distribution, cell: int, duration_ms: int) -> None:
+        """A duration that an event ended, in the pane of the event."""
+        if moment_ms < self.pane_start:
+            self._correct(moment_ms, self.pane.late_duration(distribution, cell, duration_ms))
+        else:
+            self.pane.last(distribution, cell, duration_ms)
+
+    def move_mark(
+        self, old: Mark | None, new: Mark, cell: int, *, before_ms: int, at_ms: int
+    ) -> None:
+        """A customer's mark moves to ``at_ms``, from ``before_ms`` if it is there as ``old``."""
+        if at_ms >= self.pane_start:
+            self.pane.move_mark(old, new, cell, before_ms)
             return
-        change = self.pane.late_counts(additive, cell, amount)
+        if old is not None:
+            self.seen.change(old, before_ms, cell, -1)
+        self.seen.change(new, at_ms, cell, 1)
+        self.touch(at_ms)
+
+    def _correct(self, moment_ms: int, change: Pane) -> None:
         for level in self.levels:
             if level.correct(moment_ms, change):
                 return
+
+    def note_late(self, watermark_ms: int) -> None:
+        """A late event was counted: what it changed of past boundaries is reported again from the
+        next minute of event time on.
+        """
+        if self.dirty_minute is None and any(level.dirty for level in self.levels):
+            self.dirty_minute = watermark_ms // CORRECTION_STEP_MS
+
+    def _correct_reports(self) -> None:
+        """Report the boundaries again that late events changed since the last time."""
+        self.dirty_minute = None
+        for level, members in zip(self.levels, self._members, strict=True):
+            dirty = level.take_dirty()
+            if self._on_report is None:
+                continue
+            step = self._step(level)
+            for place, member in enumerate(members):
+                # A boundary further on than the window is long doesn't hold the late event's pane:
+                # its counts come out as they were, and whoever adds them up sees no news in it.
+                wanted = [index for index in dirty if not index % step]
+                for index, counts in zip(wanted, level.counts_at(place, wanted), strict=True):
+                    sums = np.zeros((ROWS, self._width), np.int64)
+                    sums[:ADDITIVES] = counts
+                    self._on_report(
+                        Report(
+                            member,
+                            index * level.hop_ms,
+                            sums,
+                            np.zeros((0, 2), np.int64),
+                            self.observed_from_ms,
+                            is_correction=True,
+                        )
+                    )
 
     def touch(self, moment_ms: int) -> None:
         """Marks moved in this pane, after it closed: its windows may report something new when it
@@ -154,6 +249,10 @@ class Timeline:
         self._fire(end)
         if not self.pane.is_empty:
             self._move_marks()
+            changes = self.pane.stocks()
+            if changes is not None:
+                self.stocks += changes
+                check_limit(self.stocks)
             self.levels[0].gather(self.pane.take_counts())
         self._set_time(end)
         for number, level in enumerate(self.levels):
@@ -264,6 +363,9 @@ class Timeline:
             pane.both_cells.clear()
             pane.both_from.clear()
             pane.both_to.clear()
+        for mark_moved, into, out_of, moments in pane.take_marks():
+            seen.take_out((mark_moved,), moments, out_of)
+            seen.put_in(mark_moved, start, self._by_column(into))
 
     def _count_returns(self, start: int, when: Integers, where: Integers) -> None:
         # Only who was silent for longer than the shortest window can have returned to any.
@@ -282,7 +384,7 @@ class Timeline:
 
     def arrays(self) -> dict[str, Integers]:
         """The arrays, by a name that stays; they are filled in place on recovery."""
-        found = {"seen": self.seen.counts}
+        found = {"seen": self.seen.counts, "stocks": self.stocks}
         for number, cohort in enumerate(self.cohorts):
             found.update((f"{name}{number}", a) for name, a in cohort.arrays().items())
         return found
@@ -291,6 +393,7 @@ class Timeline:
         """What is small, by a name that stays, as msgpack can write it."""
         return {
             "time": (self.pane_start, self.pane_end, self.observed_from_ms, self.is_replay),
+            "dirty_minute": self.dirty_minute,
             "seen": self.seen.values(),
             "levels": [level.values() for level in self.levels],
             "cohorts": [cohort.boundary for cohort in self.cohorts],
@@ -299,6 +402,7 @@ class Timeline:
     def take_values(self, values: dict[str, Any]) -> None:
         """The inverse of `values`, at a fresh timeline of the same configuration."""
         self.pane_start, self.pane_end, self.observed_from_ms, self.is_replay = values["time"]
+        self.dirty_minute = values["dirty_minute"]
         self.seen.take_values(values["seen"])
         for level, part in zip(self.levels, values["levels"], strict=True):
             level.take_values(part)
@@ -307,7 +411,7 @@ class Timeline:
 
     def empty_report(self, window: int) -> Report:
         """What a window holds of which nothing has been seen."""
-        sums = np.zeros((ROWS, self._columns), np.int64)
+        sums = np.zeros((ROWS, self._width), np.int64)
         return Report(window, 0, sums, np.zeros((0, 2), np.int64), None)
 
     def report(self, window: int) -> Report:
@@ -321,8 +425,9 @@ class Timeline:
     def _report(self, level: Level, place: int, member: int) -> Report:
         running, cohort = level.windows[place], self.cohorts[member]
         end, size = level.boundary * level.hop_ms, cohort.size_ms
-        sums = np.zeros((ROWS, self._columns), np.int64)
+        sums = np.zeros((ROWS, self._width), np.int64)
         sums[:ADDITIVES] = running.counts
+        sums[_STOCKS] = self.stocks
         customers = sums[:, : self._customer_columns]
         customers[ADDITIVES : ADDITIVES + MARKS] = self.seen.total(end - size, end)
         customers[row_of(Cohort.BASE)] = cohort.base

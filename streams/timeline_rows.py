@@ -6,7 +6,7 @@ there is to write is declared by `Timeline` (`arrays`, `values`, `levels`) and b
 
     v|NAME          a small value of the timeline
     a|NAME|i        block i of an array
-    p|LEVEL|r|j     piece j of the closed pane whose index is r modulo the reach of its level
+    p|LEVEL|r|j     piece j of the closed pane whose index is r modulo the number of panes its level keeps
     o|LEVEL|j       piece j of a level's open pane
     l|i             part i of the open base pane's logs
 
@@ -90,7 +90,7 @@ class TimelineRows:
 
     def _panes_of(self, found: dict[str, bytes], number: int, level: Level) -> None:
         for index, pane in level.panes.items():
-            place = number, index % level.reach
+            place = number, index % level.kept
             known = self._panes.get(place)
             if known is None or known[0] is not pane or known[1] != pane.version:
                 self._panes[place] = pane, pane.version, index
@@ -157,9 +157,9 @@ class TimelineRows:
 
     def _load_level(self, number: int, level: Level) -> None:
         panes: dict[int, Pane] = {}
-        for place in range(level.reach):
+        for place in range(level.kept):
             index, pane = self._read_pane(f"p|{number}|{place}", level)
-            if pane is not None and level.boundary - level.reach <= index < level.boundary:
+            if pane is not None and level.boundary - level.kept <= index < level.boundary:
                 panes[index] = pane
                 self._panes[number, place] = pane, pane.version, index
         index, pane = self._read_pane(f"o|{number}", level)

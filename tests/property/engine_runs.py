@@ -15,10 +15,11 @@ from schemas.records import Result
 from schemas.topics import Source
 from streams.admission import Admission
 from streams.config import CoreConfig
-from streams.metrics import WindowTotals, dense_durations, results_of
+from streams.metrics import WindowTotals, results_of
 from streams.moments import to_text
 from streams.partition import Partition, TickSums
 from streams.segments import Segments, Values
+from streams.sparse import merged
 from streams.windows import Window, WindowSet
 from tests.oracle.customers import OracleConfig
 from tests.oracle.lives import (
@@ -136,7 +137,6 @@ def results_at(
 ) -> list[Result]:
     """The results of the partitions together at each (t, w, hop), as they first were reported."""
     found: list[Result] = []
-    columns = len(config.segments.columns())
     for t, w, hop in wanted:
         window = window_of(w, hop)
         number = config.windows.windows.index(window)
@@ -149,10 +149,7 @@ def results_at(
             end_ms=t,
             at=to_text(t),
             sums=sum((tick.sums for tick in ticks[1:]), ticks[0].sums),
-            durations=sum(
-                (dense_durations(tick.durations, columns) for tick in ticks[1:]),
-                dense_durations(ticks[0].durations, columns),
-            ),
+            durations=merged([tick.durations for tick in ticks]),
             observed_from_ms=min(observed, default=None),
         )
         found += results_of(totals, config)
@@ -162,7 +159,11 @@ def results_at(
 def tick_at(ticks: Iterable[TickSums], window: int, t: int) -> TickSums:
     """The first report that speaks of this window at t."""
     for tick in ticks:
-        if tick.window == window and tick.end_ms <= t <= tick.valid_through_ms:
+        if (
+            tick.window == window
+            and tick.end_ms <= t <= tick.valid_through_ms
+            and not tick.is_correction
+        ):
             return tick
     raise AssertionError(f"window {window} reports nothing at {to_text(t)}")
 

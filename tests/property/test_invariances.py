@@ -21,6 +21,7 @@ from streams.moments import from_text
 from streams.partition import TickSums
 from streams.quantiles import BINS
 from streams.rollup import RollUp, result_id
+from streams.sparse import pairs_of
 from tests.oracle.generate import DAYS, MONTHS, SHAPES, arrivals, batches, history, split
 from tests.oracle.lives import Shape
 from tests.oracle.rules import DAY_MS, Arrival
@@ -229,7 +230,8 @@ def partials_of(engine: Run, number: int) -> list[Partial]:
             is_replay=tick.is_replay,
             is_untouched=tick.is_untouched,
             fingerprint=config.fingerprint,
-            sums=tick.sums.tolist(),
+            sums=pairs_of(tick.sums),
+            is_correction=tick.is_correction,
             durations=[
                 part
                 for place, count in tick.durations.tolist()

@@ -12,7 +12,7 @@ from schemas.records import Result
 from schemas.topics import Source
 from streams.admission import Admission, Admitted
 from streams.config import CoreConfig
-from streams.metrics import WindowTotals, dense_durations, results_of
+from streams.metrics import WindowTotals, results_of
 from streams.moments import to_text
 from streams.partition import TickSums
 from tests.rig.durable import MemoryLog, restored
@@ -134,7 +134,11 @@ class Hand:
     def sums_at(self, window: int, end_ms: int) -> TickSums:
         """The newest report that speaks of a boundary."""
         for tick in reversed(self.ticks):
-            if tick.window == window and tick.end_ms <= end_ms <= tick.valid_through_ms:
+            if (
+                tick.window == window
+                and tick.end_ms <= end_ms <= tick.valid_through_ms
+                and not tick.is_correction
+            ):
                 return tick
         raise AssertionError(f"window {window} reports nothing at {to_text(end_ms)}")
 
@@ -150,7 +154,7 @@ class Hand:
                 end_ms=end_ms,
                 at=to_text(end_ms),
                 sums=tick.sums,
-                durations=dense_durations(tick.durations, tick.sums.shape[1]),
+                durations=tick.durations,
                 observed_from_ms=tick.observed_from_ms,
             )
             found += results_of(totals, self.config)

@@ -18,6 +18,7 @@ def partial(partition: int, end_ms: int) -> Partial:
         fingerprint="f",
         sums=[],
         durations=[],
+        is_correction=False,
     )
 
 

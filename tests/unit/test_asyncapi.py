@@ -146,7 +146,7 @@ RESULT = PublishedResult(
 PARTIAL = Partial(
     partition=0, window="1d", hop="1h", end_ms=0, valid_through_ms=0, epoch=1, revision=1,
     watermark_ms=0, observed_from_ms=None, is_replay=False, is_untouched=False, fingerprint="f",
-    sums=[[0]], durations=[],
+    sums=[0, 1], durations=[], is_correction=False,
 )  # fmt: skip
 DEAD = DeadLetter(
     topic="t", partition=0, offset=0, timestamp_ms=0, reason="empty", detail="", key=None,

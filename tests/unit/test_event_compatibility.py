@@ -10,8 +10,12 @@ from click.testing import CliRunner
 from agents import compatibility
 from agents.compatibility import Events, breakages, current_events, frozen_events, main
 from streams.metrics import METRICS
+from streams.segments import Own
 
 ALL = {metric.name for metric in METRICS}
+JOURNEY = {"journey_customers", "journey_moves", "journey_stage_seconds_p50"}
+"""Any first event enters it."""
+NPS = {"nps_promoters", "nps_passives", "nps_detractors", "nps"}
 
 
 @pytest.fixture
@@ -39,11 +43,16 @@ def test_every_addition_is_promised_too() -> None:
     [
         ("page_viewed", "page", set()),
         ("page_viewed", "device", set()),
-        ("order_refunded", "amount", {"refunded", "net_revenue"}),
-        ("order_placed", "currency", {"revenue", "net_revenue", "average_order_value"}),
+        ("order_refunded", "amount", {"refunded", "net_revenue", "clv_historic_mean"}),
+        (
+            "order_placed",
+            "currency",
+            {"revenue", "net_revenue", "average_order_value", "clv_historic_mean"},
+        ),
         ("social_interacted", "persona", ALL),
-        ("subscription_cancelled", "customer_id", {"cancellations"}),
-        ("nps_answered", "score", set()),
+        ("subscription_cancelled", "customer_id", {"cancellations", *JOURNEY}),
+        ("nps_answered", "score", {*NPS, *JOURNEY}),
+        ("csat_answered", "channel", {"csat_responses", "csat_satisfied", "csat_ratio"}),
         ("time_passed", "until", ALL),
     ],
 )
@@ -61,7 +70,9 @@ def test_a_field_that_is_gone_touches_the_metrics_that_read_it(
 def test_the_acquisition_channel_touches_what_is_given_by_it(changed: Events) -> None:
     del changed["page_viewed"]["properties"]["channel"]
 
-    assert set(only(changed).metrics) == {metric.name for metric in METRICS if metric.by_channel}
+    assert set(only(changed).metrics) == {
+        metric.name for metric in METRICS if metric.dimension is Own.CHANNEL
+    }
 
 
 def test_a_renamed_field_is_one_that_is_gone(changed: Events) -> None:
@@ -80,7 +91,8 @@ def test_a_renamed_type_touches_all_that_it_feeds(changed: Events) -> None:
 
     assert found.field is None
     assert str(found) == (
-        "order_refunded is gone or has another name; touches refunded, net_revenue"
+        "order_refunded is gone or has another name; touches refunded, net_revenue, "
+        "clv_historic_mean, journey_customers, journey_moves, journey_stage_seconds_p50"
     )
 
 
@@ -88,7 +100,8 @@ def test_a_type_that_moved_to_another_topic_is_broken(changed: Events) -> None:
     changed["csat_answered"]["topic"] = "social"
 
     assert str(only(changed)) == (
-        "csat_answered moved from topic support to social; touches no metric"
+        "csat_answered moved from topic support to social; touches csat_responses, csat_satisfied, "
+        "csat_ratio, journey_customers, journey_moves, journey_stage_seconds_p50"
     )
 
 

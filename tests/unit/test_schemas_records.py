@@ -68,5 +68,6 @@ def test_a_partial_is_named_by_partition_window_boundary_and_epoch() -> None:
         fingerprint="f",
         sums=[],
         durations=[],
+        is_correction=False,
     )
     assert partial.key == b"2|1h|1m|60000|7"

@@ -49,18 +49,16 @@ class FakeTail:
 
 def set_of(config: CoreConfig, window: str, end_ms: int, value: float | None) -> list[bytes]:
     """Every result of one window end, as the roll-up publishes them."""
-    columns = config.segments.columns()
     size, _, hop = window.partition("/")
     results: list[PublishedResult] = []
     wanted = [
         (metric, column)
         for metric in METRICS
-        for column in columns
-        if metric.by_channel or not column.dimensions
+        for column in config.segments.columns(metric.dimension)
     ]
     for metric, column in wanted:
         ratio = metric.kind is Kind.RATIO
-        proportion = metric.is_proportion and value is not None
+        proportion = metric.has_interval and value is not None
         results.append(
             PublishedResult(
                 metric=metric.name,
@@ -120,16 +118,15 @@ async def client(serving: Serving) -> AsyncIterator[TestClient[Any, Any]]:
 
 def number_of_series(config: CoreConfig) -> int:
     """How many business series `/metrics` has: fixed by the configuration alone."""
-    columns, customers = len(config.segments.columns()), config.segments.customer_columns
     a_window = sum(
-        _samples(metric) * (columns if metric.by_channel else customers) for metric in METRICS
+        _samples(metric) * len(config.segments.columns(metric.dimension)) for metric in METRICS
     )
     return len(config.windows.windows) * (a_window + 1)
 
 
 def _samples(metric: Declared) -> int:
     """The value, numerator and denominator of a ratio, both ends of an interval."""
-    return 1 + (2 if metric.kind is Kind.RATIO else 0) + (2 if metric.is_proportion else 0)
+    return 1 + (2 if metric.kind is Kind.RATIO else 0) + (2 if metric.has_interval else 0)
 
 
 async def families(client: TestClient[Any, Any]) -> list[Metric]:

@@ -24,6 +24,7 @@ from streams.checkpoint import (
 )
 from streams.claims import Claim, StateRefused
 from streams.config import CoreConfig
+from streams.contacts import Contact, Ticket
 from streams.customers import FIELDS, Customer
 from streams.journal import ChunkId, crc_of
 from streams.last_seen import NEVER
@@ -91,10 +92,11 @@ def test_every_log_of_the_open_pane_is_written() -> None:
 def somebody() -> Customer:
     customer = Customer("c", slot=0, persona=1, region=2, cell=3)
     for number, name in enumerate(FIELDS):
-        if name not in {"id", "is_armed", "returns", "session_id"}:
+        if name not in {"id", "is_armed", "returns", "session_id", "contact"}:
             setattr(customer, name, T0 + number)
     customer.session_id = "ü"
     customer.returns = (3, 2, (2, 1, None))
+    customer.contact = Contact(tickets={"t": Ticket(T0, T0 + 5, channel=1, is_replied=True)})
     return customer
 
 
@@ -110,7 +112,7 @@ def test_a_packed_customer_comes_back_with_the_ids_it_remembers(events: int) -> 
     assert dues_of([row]).tolist() == [T0 + 9]
     others = RecentIds()
     again = unpack("c", row, others)
-    assert again.is_armed
+    assert not again.is_armed, "the timer of its row stands under its name"
     for name in FIELDS:
         assert name == "is_armed" or getattr(again, name) == getattr(customer, name)
     assert others.ids(again.slot) == recent.ids(customer.slot)

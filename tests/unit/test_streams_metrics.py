@@ -22,12 +22,13 @@ from streams.metrics import (
     wilson,
 )
 from streams.quantiles import BINS, bins_of
-from streams.segments import Segments, Values
-from streams.sums import ADDITIVES, ROWS, Additive, Cohort, Mark, row_of
+from streams.segments import Own, Segments, Values
+from streams.sums import ROWS, Additive, Cohort, Mark, row_of
 from streams.windows import DAY_MS
 
 CONFIG = CoreConfig(segments=Segments(persona=Values(("a",)), channel=Values(("email",))))
-COLUMNS = CONFIG.segments.columns()
+COLUMNS = CONFIG.segments.columns(Own.CHANNEL)
+WIDTH = CONFIG.segments.width
 EMAIL = 1 + 3 + 2
 END_MS = 1_000 * DAY_MS
 SIZE_MS = 7 * DAY_MS
@@ -40,11 +41,10 @@ def results(
     column: int = 0,
 ) -> dict[str, Result]:
     """The results of one column by metric, where the sums are these and all others are zero."""
-    table = np.zeros((ROWS, len(COLUMNS)), np.int64)
+    table = np.zeros((ROWS, WIDTH), np.int64)
     for member, amount in sums:
         table[row_of(member), column] = amount
-    histogram = np.zeros((len(COLUMNS), BINS), np.int64)
-    np.add.at(histogram[column], bins_of(np.array(durations, np.int64)), 1)
+    bins, counts = np.unique(bins_of(np.array(durations, np.int64)), return_counts=True)
     totals = WindowTotals(
         window="7d",
         hop="1d",
@@ -52,7 +52,7 @@ def results(
         end_ms=END_MS,
         at="1972-09-27T00:00:00Z",
         sums=table,
-        durations=histogram,
+        durations=np.stack([column * BINS + bins, counts], axis=1),
         observed_from_ms=observed_from_ms,
     )
     found = results_of(totals, CONFIG)
@@ -126,17 +126,36 @@ def test_each_metric_is_declared_once_and_completely() -> None:
         assert bool(metric.numerator) == (metric.kind is not Kind.QUANTILE)
         assert not metric.is_proportion or metric.unit is Unit.RATIO
         assert not metric.is_null_until_complete or metric.needs is Needs.TWO_WINDOWS
-        assert metric.name.endswith("_ratio") == metric.is_proportion
+        # Interactions are no part of the impressions.
+        is_named = metric.name.endswith("_ratio") and metric.name != "engagement_ratio"
+        assert is_named == metric.is_proportion
+        assert not (metric.is_proportion and metric.spread)
+        assert (metric.kind is Kind.QUANTILE) == (metric.distribution is not None)
 
 
-def test_only_what_is_made_of_additive_counters_is_revised_and_every_such_count_is() -> None:
-    for metric in METRICS:
-        terms = (*metric.numerator, *metric.denominator)
-        is_additive = bool(terms) and all(row < ADDITIVES for row, _ in terms)
-        if metric.kind is Kind.COUNT:
-            assert metric.is_revisable is is_additive
-        else:
-            assert is_additive or not metric.is_revisable
+def test_what_late_events_count_in_their_own_panes_is_revised_and_nothing_else() -> None:
+    assert {metric.name for metric in METRICS if metric.is_revisable} == {
+        "page_views",
+        "orders",
+        "repeat_orders",
+        "revenue",
+        "refunded",
+        "net_revenue",
+        "average_order_value",
+        "cancellations",
+        "social_interactions",
+        "social_withdrawn",
+        "sentiment_mean",
+        "engagement_ratio",
+        "csat_responses",
+        "csat_satisfied",
+        "csat_ratio",
+        "tickets_opened",
+        "tickets_resolved",
+        "tickets_reopened",
+        "first_reply_seconds",
+        "resolution_seconds",
+    }
 
 
 def test_every_sum_is_used_by_some_metric() -> None:
@@ -296,8 +315,8 @@ def test_results_come_in_the_order_of_declaration_and_columns() -> None:
             size_ms=SIZE_MS,
             end_ms=END_MS,
             at="x",
-            sums=np.zeros((ROWS, len(COLUMNS)), np.int64),
-            durations=np.zeros((len(COLUMNS), BINS), np.int64),
+            sums=np.zeros((ROWS, WIDTH), np.int64),
+            durations=np.zeros((0, 2), np.int64),
             observed_from_ms=None,
         ),
         CONFIG,

@@ -34,6 +34,19 @@ OWN: dict[str, dict[str, Any]] = {
     "subscription_cancelled": {"plan": "gold"},
     "social_interacted": {"network": "fedi", "action": "like"},
     "nps_answered": {"score": 9},
+    "csat_answered": {"channel": "chat", "score": 5, "scale_max": 5},
+    "ticket_opened": {"ticket_id": "t", "channel": "chat"},
+    "ticket_replied": {"ticket_id": "t"},
+    "ticket_resolved": {"ticket_id": "t"},
+    "ticket_reopened": {"ticket_id": "t"},
+}
+VARIED: dict[str, list[dict[str, Any]]] = {
+    "social_interacted": [
+        {"action": "unfollow"},
+        {"action": "share", "sentiment": -0.5, "impressions": 7},
+    ],
+    "nps_answered": [{"score": 3}, {"score": 7}],
+    "csat_answered": [{"score": 2}],
 }
 
 
@@ -60,7 +73,8 @@ def history() -> list[dict[str, Any]]:
         if name == "page_viewed":
             event |= {"channel": rng.choice(("email", "search", "fax"))}
             event |= {"session_id": rng.choice("12")} if rng.random() < 0.5 else {}
-        found.append({**event, "occurred_at": now, **OWN[name]})
+        varied = rng.choice([{}, *VARIED.get(name, [])])
+        found.append({**event, "occurred_at": now, **OWN[name], **varied})
     return found
 
 

@@ -12,6 +12,7 @@ from schemas.records import Partial, PublishedResult
 from streams.config import CoreConfig
 from streams.rollup import REMEMBERED_BOUNDARIES, RollUp, result_id
 from streams.segments import Segments, Values
+from streams.sparse import pairs_of
 from streams.sums import ROWS, Additive, Mark, row_of
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 
@@ -20,7 +21,7 @@ CONFIG = CoreConfig(
     segments=Segments(persona=Values(("a",)), channel=Values(("email",)), reported=("persona",)),
     history_hop_ms=30 * MINUTE_MS,
 )
-COLUMNS = len(CONFIG.segments.columns())
+COLUMNS = CONFIG.segments.width
 HOP_MS = 10 * MINUTE_MS
 T0 = 20_000 * DAY_MS
 FOREVER = 1 << 60
@@ -64,8 +65,9 @@ def partial(
         is_replay=is_replay,
         is_untouched=is_untouched,
         fingerprint=fingerprint,
-        sums=sums.tolist(),
+        sums=pairs_of(sums),
         durations=list(durations),
+        is_correction=False,
     )
 
 
@@ -374,8 +376,11 @@ def test_what_has_not_changed_is_not_published_again() -> None:
 
 
 def test_as_many_boundaries_as_are_remembered_can_be_corrected() -> None:
-    count = REMEMBERED_BOUNDARIES + 1
     roll_up = RollUp(CONFIG, 1)
+    remembered = roll_up._windows["1h", "10m"].remembered
+    assert remembered == DAY_MS // HOP_MS + 1  # so far back late events correct
+    assert roll_up._windows["6h", "1h"].remembered == REMEMBERED_BOUNDARIES
+    count = remembered + 1
     for end in range(1, count + 1):
         roll_up.add(partial(0, end, end))
     assert len(orders_of(roll_up.due(0))) == count
@@ -383,7 +388,7 @@ def test_as_many_boundaries_as_are_remembered_can_be_corrected() -> None:
     corrected = [end for end, *_ in orders_of(roll_up.due(0))]
     # The first is pending because it is reported anew, the others because they are remembered.
     assert corrected == list(range(1, count + 1))
-    assert len(roll_up._windows["1h", "10m"].recent) == REMEMBERED_BOUNDARIES
+    assert len(roll_up._windows["1h", "10m"].recent) == remembered
 
 
 # -- memory
@@ -398,9 +403,9 @@ def test_memory_is_bounded_by_the_boundaries_that_may_be_corrected(
         add(roll_up, partial(0, end, 1), partial(1, end, 1))
         assert len(orders_of(roll_up.due(0))) == 1
         state = roll_up._windows["1h", "10m"]
-        assert len(state.recent) <= REMEMBERED_BOUNDARIES
+        assert len(state.recent) <= state.remembered
         assert len(state.known) <= 200
-        assert all(len(track.segments) <= REMEMBERED_BOUNDARIES + 2 for track in state.tracks)
+        assert all(len(track.segments) <= state.remembered + 2 for track in state.tracks)
     assert roll_up.pending == 0
 
 

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from streams.config import CoreConfig
-from streams.segments import MAX_VALUES, Column, Segments, Values
+from streams.segments import MAX_VALUES, Column, Own, Segments, Values
+from streams.stages import MOVES, STAGES
 from streams.windows import HOUR_MS, MINUTE_MS, ConfigurationError, Window, WindowSet
 
 BOTH = Segments(
@@ -40,6 +41,12 @@ def test_a_dimension_that_events_do_not_carry_is_refused() -> None:
 
 
 def test_columns_are_everyone_then_customer_dimensions_then_channels() -> None:
+    assert BOTH.columns(Own.CHANNEL) == (
+        *BOTH.columns(),
+        Column({}, {"channel": "email"}),
+        Column({}, {"channel": "other"}),
+        Column({}, {"channel": "unknown"}),
+    )
     assert BOTH.columns() == (
         Column({}, {}),
         Column({"persona": "parent"}, {}),
@@ -49,11 +56,33 @@ def test_columns_are_everyone_then_customer_dimensions_then_channels() -> None:
         Column({"region": "eu"}, {}),
         Column({"region": "other"}, {}),
         Column({"region": "unknown"}, {}),
-        Column({}, {"channel": "email"}),
-        Column({}, {"channel": "other"}),
-        Column({}, {"channel": "unknown"}),
     )
     assert BOTH.customer_columns == 8
+
+
+def test_sums_with_a_dimension_of_their_own_share_the_columns_behind_the_customers() -> None:
+    assert BOTH.own_columns == len(MOVES) == 14  # the longest of these lists
+    assert BOTH.width == 8 + 14
+    many = msgspec.structs.replace(BOTH, network=Values(tuple(f"n{i}" for i in range(20))))
+    assert many.width == 8 + 22
+    moves = BOTH.columns(Own.MOVE)[8:]
+    assert moves[0].dimensions == {"from": "aware", "to": "engaged"}
+    assert moves[-1].dimensions == {"from": "lapsed", "to": "loyal"}
+    assert [column.dimensions["stage"] for column in BOTH.columns(Own.STAGE)[8:]] == list(STAGES)
+    assert [column.dimensions["network"] for column in many.columns(Own.NETWORK)[-3:]] == [
+        "n19",
+        "other",
+        "unknown",
+    ]
+
+
+def test_each_distribution_has_a_lane_for_each_of_its_columns() -> None:
+    session, reply, resolution, stage, end = BOTH.lanes()
+
+    assert session == 0
+    assert reply - session == 8 + 3  # by acquisition channel too
+    assert resolution - reply == stage - resolution == 8
+    assert end - stage == 8 + len(STAGES)
 
 
 @pytest.mark.parametrize(
