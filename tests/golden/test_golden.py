@@ -58,6 +58,8 @@ class Story:
                 persona=Values(tuple(told.pop("personas", ()))),
                 region=Values(tuple(told.pop("regions", ()))),
                 channel=Values(tuple(told.pop("channels", ()))),
+                network=Values(tuple(told.pop("networks", ()))),
+                support=Values(tuple(told.pop("support_channels", ()))),
             ),
         )
         self.expected: dict[str, list[dict[str, Any]]] = told
@@ -77,6 +79,8 @@ class Story:
             personas=segments.persona.named,
             regions=segments.region.named,
             channels=segments.channel.named,
+            networks=segments.network.named,
+            support_channels=segments.support.named,
             activity=self.config.activity,
         )
         judged = [

@@ -36,7 +36,13 @@ from tests.property.comparison import text_of
 
 RATES = {"EUR": "1.0837"}
 CURRENCIES = Currencies(rates={name: Decimal(rate) for name, rate in RATES.items()})
-SEGMENTS = Segments(persona=Values(PERSONAS), region=Values(REGIONS), channel=Values(CHANNELS))
+SEGMENTS = Segments(
+    persona=Values(PERSONAS),
+    region=Values(REGIONS),
+    channel=Values(CHANNELS),
+    network=Values(NETWORKS),
+    support=Values(SUPPORT_CHANNELS),
+)
 
 
 @dataclass(frozen=True, slots=True)
