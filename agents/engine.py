@@ -177,13 +177,13 @@ class Engine:
                 fresh.append(n)
                 # Each takes a while: a rebalance must be heard of in between.
                 await asyncio.sleep(0)
-            await self._find_first_offsets(consumer)
-            await self._send_again()
-            if self.partials in assigned:
-                await self.rollup.take_over(consumer)
-                self.has_rollup = True
-            else:
-                self._release_rollup()
+            log.debug("restored after %.2f s", time.monotonic() - started)
+            # Each waits for the broker a second or so, and none needs another.
+            await asyncio.gather(
+                self._find_first_offsets(consumer),
+                self._send_again(),
+                self._take_over_rollup(consumer, assigned),
+            )
             now = consumer.app.consumer_generation_id
             if now != generation or self._joining != generation:
                 log.info("takeover given up: the group has moved on from generation %s", generation)
@@ -219,6 +219,13 @@ class Engine:
                 await self._write_checkpoints()
                 for owned in self.owned.values():
                     owned.is_settled = True
+
+    async def _take_over_rollup(self, consumer: Consumer, assigned: set[TP]) -> None:
+        if self.partials in assigned:
+            await self.rollup.take_over(consumer)
+            self.has_rollup = True
+        else:
+            self._release_rollup()
 
     def _release_rollup(self) -> None:
         self.has_rollup = False

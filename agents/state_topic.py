@@ -193,18 +193,26 @@ class StateTopic:
                 self._at[n] = position
         return consumer
 
-    async def read_all(self, partitions: int, apply: Apply) -> None:
+    async def read_all(self, partitions: int, apply: Apply, *, deadline_s: float = 30.0) -> None:
         """Hand everything that is there now to ``apply``, for who writes nothing.
 
         A partition is over when a fetch reports no more, or when no record has come for a while
         although its high water lies further: the end of a compacted log may hold none. Raises
-        StateUnreadable, and what ``apply`` raises.
+        StateUnreadable, also when the broker says nothing for ``deadline_s``, and what ``apply``
+        raises.
         """
         at = dict.fromkeys(range(partitions), 0)
-        quiet = 0
-        while at and quiet < _QUIET_POLLS:
+        loop = asyncio.get_running_loop()
+        quiet, moved_at = 0, loop.time()
+        while quiet < _QUIET_POLLS:
             found = await self.poll(at)
             quiet = 0 if found or not self._known(at) else quiet + 1
+            if found:
+                moved_at = loop.time()
+            elif loop.time() - moved_at > deadline_s:
+                raise StateUnreadable(
+                    f"{self._topic}: the broker has said nothing for {deadline_s:g} s"
+                )
             for n, records in found.items():
                 for record in records:
                     apply(n, record.offset, record.key or b"", record.value)

@@ -21,19 +21,23 @@ which loses and repeats events, has nothing to do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from aiokafka import TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+log = logging.getLogger(__name__)
+
 SCHEME = "heartline"
 _LONGEST_POLL_S = 0.2
+_LEAVE_WITHIN_S = 2.0
 _REST_S = 0.02
 """A poll doesn't outlast this while inputs are held: they may be wanted again at any moment."""
 
@@ -119,10 +123,34 @@ class Standing(NamedTuple):
     polled_ms: int
 
 
+class _Thread(driver.AIOKafkaConsumerThread):
+    """The thread in which the aiokafka consumer lives, with an end to its stopping."""
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group; not later than when the group is done with a rebalance.
+
+        aiokafka waits for the answer to its own request to join, which the broker holds back until all
+        members are there. By now everything is committed: nothing is worth that wait.
+        """
+        try:
+            async with asyncio.timeout(_LEAVE_WITHIN_S):
+                await super().on_thread_stop()
+        except TimeoutError:
+            log.info("the consumer ends in the middle of a rebalance")
+            consumer = self._consumer
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(_LEAVE_WITHIN_S):
+                    await consumer._coordinator._maybe_leave_group()
+                    await consumer._client.close()
+
+
 class Consumer(driver.Consumer):
     """Faust's aiokafka consumer with the gate in front of it."""
 
     logger = logging.getLogger("faust.heartline")
+
+    def _new_consumer_thread(self) -> _Thread:
+        return _Thread(self, loop=self.loop, beacon=self.beacon)
 
     @property
     def _intake(self) -> Intake:

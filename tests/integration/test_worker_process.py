@@ -4,6 +4,7 @@ import functools
 import json
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,10 @@ def owns_one_of(worker: Service, choices: list[str]) -> bool:
     """Whether its last takeover gave it one of these."""
     told = takeovers(worker)
     return bool(told) and told[-1][0] in choices
+
+
+def has_started(worker: Service) -> bool:
+    return "operating endpoint" in worker.process.output()
 
 
 def test_a_worker_ends_in_order_and_its_summary_balances(
@@ -125,6 +130,23 @@ def test_a_second_worker_takes_half_and_what_stayed_is_not_read_again(
         for worker in (first, second):
             assert json.loads(worker.get("/readyz")) == {"ready": True, "reasons": []}
             assert json.loads(worker.get("/healthz")) == {"alive": True}
+
+
+def test_a_worker_that_is_stopped_while_it_joins_does_not_wait_for_the_rebalance(
+    embedded_broker: Broker, tmp_path: Path
+) -> None:
+    with Installation(
+        embedded_broker, tmp_path, partitions=PARTITIONS, settings=SETTINGS
+    ) as installation:
+        # The embedded broker answers the first request to join after three seconds.
+        for pause in (0.3, 1.5):
+            worker = installation.worker(ready_within=None)
+            wait_until(functools.partial(has_started, worker), what="the worker starts")
+            time.sleep(pause)
+            worker.process.signal(signal.SIGTERM)
+            assert worker.process.wait(60) == 0
+            assert "did not stop within" not in worker.process.output()
+            assert "Traceback" not in worker.process.output()
 
 
 def test_topics_that_are_missing_are_named_with_the_way_out(
