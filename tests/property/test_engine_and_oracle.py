@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streams.metrics import BY_NAME
 from tests.oracle.generate import SHAPES, arrivals, batches, history
 from tests.oracle.lives import Shape
-from tests.oracle.metrics import compute
+from tests.oracle.metrics import METRICS, compute
 from tests.oracle.rules import Arrival, Rules
 from tests.property.comparison import differences
 from tests.property.engine_runs import config_of, instants, oracle_config_of, results_at, run
@@ -25,12 +25,18 @@ seeds = st.integers(0, 10**9)
 
 def disagreements(shape: Shape, cut: Sequence[Sequence[Arrival]], seed: int) -> list[str]:
     wanted = instants(shape, seed, each=12)
+    assert len({w for _, w, _ in wanted}) >= 4
+    assert len(wanted) >= 50
     engine = run(shape, cut)
     rules = Rules(out_of_orderness_ms=shape.bound_ms, lateness_ms=shape.lateness_ms)
     judged = rules.run(one for batch in cut for one in batch)
     expected = compute(judged, oracle_config_of(shape), [(t, w) for t, w, _ in wanted])
     results = results_at(config_of(shape), [engine], wanted)
     return differences(results, expected, metrics=BY_NAME)
+
+
+def test_the_engine_and_the_oracle_know_the_same_metrics() -> None:
+    assert set(BY_NAME) == set(METRICS)
 
 
 @shapes
