@@ -8,7 +8,6 @@ that has not happened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import cast
 
 import msgspec
@@ -129,19 +128,18 @@ class Customer(_Hot):
         self.contact: Contact | None = None
 
     @classmethod
-    def restored(
-        cls, identity: str, values: Mapping[str, object], *, slot: int, is_armed: bool
-    ) -> Customer:
-        """The customer of a row: ``values`` has the rest of `FIELDS`, as msgpack gave it back."""
+    def bare(cls, identity: str, slot: int) -> Customer:
+        """A customer whose other fields are still to be filled from a row."""
         customer = cls.__new__(cls)
-        customer.slot, customer.id, customer.is_armed = slot, identity, is_armed
-        for name, value in values.items():
-            setattr(customer, name, value)
-        if customer.returns is not None:
-            customer.returns = _nested(customer.returns)
-        if customer.contact is not None:
-            customer.contact = msgspec.convert(customer.contact, Contact)
+        customer.id, customer.slot, customer.is_armed = identity, slot, False
         return customer
+
+    def take_shape(self) -> None:
+        """What came out of a row as plain lists becomes what it was."""
+        if self.returns is not None:
+            self.returns = _nested(self.returns)
+        if self.contact is not None:
+            self.contact = msgspec.convert(self.contact, Contact)
 
 
 def _nested(returns: object) -> Return | None:

@@ -97,7 +97,8 @@ class RecentIds:
 
     def restore(self, slot: int, count: int, ring: bytes, touched_ms: int) -> None:
         """The inverse of `dump`, for an empty ring."""
-        self._rings[slot, : len(ring) // HASH_BYTES] = np.frombuffer(ring, np.uint64)
+        start = slot * _RING_BYTES
+        self._memory[start : start + len(ring)] = ring
         self._counts[slot] = count
         self._touched[slot] = touched_ms
 

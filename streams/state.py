@@ -58,9 +58,7 @@ SWEEP_EVERY_MS = 6 * HOUR_MS
 """By event time: so often the silent are looked for."""
 _slot_of = attrgetter("slot")
 _TICKET_EVENTS = frozenset({TicketOpened, TicketReplied, TicketResolved, TicketReopened})
-_session_start, _session_last = attrgetter("session_start"), attrgetter("session_last")
-_stage, _stage_at = attrgetter("stage"), attrgetter("stage_at")
-_last_activity = attrgetter("last_activity")
+_LAPSED = int(Stage.LAPSED)
 
 
 def retention_ms(config: CoreConfig) -> int:
@@ -498,19 +496,22 @@ class State:
         ]
 
     def _pack(self, customers: list[Customer], recent: RecentIds | None) -> list[bytes]:
-        starts, lasts = (
-            np.fromiter(map(moment, customers), np.int64, len(customers))
-            for moment in (_session_start, _session_last)
-        )
-        dues = np.minimum(lasts + self._gap, starts + LONGEST_SESSION_MS)
-        dues[starts == NO_SESSION] = NOT_DUE
-        stages, stage_ats, lasts = (
-            np.fromiter(map(value, customers), np.int64, len(customers))
-            for value in (_stage, _stage_at, _last_activity)
-        )
-        lapses = np.maximum(lasts, stage_ats) + LAPSE_MS
-        lapses[(stages == NOWHERE) | (stages == Stage.LAPSED)] = NOT_DUE
-        dues = np.minimum(dues, lapses)
+        gap = self._gap
+        dues: list[int] = []
+        # Without min() and max(), which cost 80 ns each: of 20,000 rows a second it is felt.
+        for customer in customers:
+            due = NOT_DUE
+            start, stage = customer.session_start, customer.stage
+            if start >= 0:
+                due = customer.session_last + gap
+                if due > start + LONGEST_SESSION_MS:  # noqa: PLR1730
+                    due = start + LONGEST_SESSION_MS
+            if NOWHERE < stage < _LAPSED:
+                silent_from, stage_at = customer.last_activity, customer.stage_at
+                lapse = (stage_at if stage_at > silent_from else silent_from) + LAPSE_MS  # noqa: FURB136
+                if lapse < due:  # noqa: PLR1730
+                    due = lapse
+            dues.append(due)
         return pack(customers, dues, recent)
 
     def load(self, rows: dict[str, bytes]) -> None:
@@ -520,9 +521,11 @@ class State:
         self.packed = rows
         dues = dues_of(rows.values())
         names = list(rows)
-        for place in np.flatnonzero(dues != NOT_DUE).tolist():
+        places = np.flatnonzero(dues != NOT_DUE)
+        arm = self._journey.wheel.arm
+        for place, pane in zip(places.tolist(), (dues[places] // self._base).tolist(), strict=True):
             # Whichever comes first: the timer of a session is armed when this one fires.
-            self._journey.wheel.arm(int(dues[place]) // self._base, names[place])
+            arm(pane, names[place])
 
     # -- customers
 
