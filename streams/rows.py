@@ -29,9 +29,11 @@ NOT_DUE = 1 << 62
 ELSEWHERE = ("id", "touched", "is_armed")
 """In the key, in front of the row, and never true of a customer who comes out of a row."""
 ROW_FIELDS = tuple(name for name in FIELDS if name not in ELSEWHERE)
-_DUE = slice(2, 10)
-_TOUCHED = slice(11, 19)
-"""A moment of more than 32 bits is written as one byte and eight."""
+_DUE = slice(4, 12)
+_TOUCHED = slice(13, 21)
+"""An array of more than 15 begins with three bytes; a moment of more than 32 bits is one byte and
+eight.
+"""
 _BIG_ENDIAN = np.dtype(">i8")
 
 _slot_of = attrgetter("slot")
