@@ -113,22 +113,31 @@ async def _connect(address: str, arguments: dict[str, Any]) -> tuple[Probed, lis
     from aiokafka.conn import create_conn
     from aiokafka.protocol.metadata import MetadataRequest
 
-    host, _, port = address.rpartition(":")
+    host, _, port_text = address.rpartition(":")
     host = host.strip("[]")
-    await _listens(host, port)
+    if not port_text.isdecimal():
+        raise _Away("it has no port")
+    port = int(port_text)
     options = {name: value for name, value in arguments.items() if name != "bootstrap_servers"}
-    async with asyncio.timeout(ADDRESS_S):
-        connection = await create_conn(
-            host, int(port), request_timeout_ms=int(ADDRESS_S * 1_000), **options
-        )
-        try:
-            # aiokafka keeps the writer to itself; it is what knows the certificate.
-            channel = connection._writer  # noqa: SLF001
-            tls = channel.get_extra_info("ssl_object")
-            certificate = tls.getpeercert() if tls is not None else None
-            metadata = await connection.send(MetadataRequest([]))
-        finally:
-            connection.close()
+    try:
+        async with asyncio.timeout(ADDRESS_S):
+            connection = await create_conn(
+                host, port, request_timeout_ms=int(ADDRESS_S * 1_000), **options
+            )
+            try:
+                # aiokafka keeps the writer to itself; it is what knows the certificate.
+                channel = connection._writer  # noqa: SLF001
+                tls = channel.get_extra_info("ssl_object")
+                certificate = tls.getpeercert() if tls is not None else None
+                metadata = await connection.send(MetadataRequest([]))
+            finally:
+                connection.close()
+    except (ssl.SSLError, TokenUnavailable, ConnectionResetError, BrokenPipeError):
+        raise
+    except (OSError, OverflowError):
+        # Only now, because a broker notes a connection that says nothing as a failed one.
+        await _listens(host, port)
+        raise
     cluster = ClusterMetadata()
     cluster.update_metadata(metadata)
     brokers = [f"{broker.host}:{broker.port}" for broker in cluster.brokers()]
@@ -144,16 +153,16 @@ async def _connect(address: str, arguments: dict[str, Any]) -> tuple[Probed, lis
     return found, brokers
 
 
-async def _listens(host: str, port: str) -> None:
+async def _listens(host: str, port: int) -> None:
     """Raises _Away where nobody does."""
     try:
         async with asyncio.timeout(ADDRESS_S):
-            _, writer = await asyncio.open_connection(host, int(port))
+            _, writer = await asyncio.open_connection(host, port)
     except socket.gaierror:
         raise _Away("the name is not known") from None
     except TimeoutError:
         raise _Away(f"no answer in {ADDRESS_S:g} s") from None
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, OverflowError) as error:
         raise _Away(getattr(error, "strerror", None) or str(error)) from None
     writer.close()
 

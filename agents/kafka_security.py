@@ -127,7 +127,9 @@ def trusting(ca_file: str, where: str) -> ssl.SSLContext:
     authorities. Raises SecretUnusable with ``where`` in front.
     """
     try:
-        return ssl.create_default_context(cafile=ca_file or None)
+        context = ssl.create_default_context(cafile=ca_file or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
     except ssl.SSLError:
         raise SecretUnusable(
             f"{where}: {ca_file}: holds no certificate: give the authorities as PEM"

@@ -23,12 +23,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from agents.failures import CommandFailed
+from agents.kafka_probe import Refused
 
 if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
 _LOG = logging.getLogger(__name__)
 _RETRY_S = 1.0
+_REFUSED_RETRY_S = 15.0
 _METADATA_S = 0.3
 _POLL_MS = 250
 _BATCH = 5_000
@@ -61,9 +63,9 @@ class TopicTail:
     async def batches(self) -> AsyncIterator[Sequence[ConsumerRecord[bytes, bytes]]]:
         """Records as they come; an empty batch now and then, so that the caller may look around."""
         while True:
-            if await self._is_shut_out():
+            if (pause_s := await self._shut_out_for()) is not None:
                 yield ()
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(pause_s)
                 continue
             consumer = AIOKafkaConsumer(
                 **self._options,
@@ -93,18 +95,19 @@ class TopicTail:
             yield ()
             await asyncio.sleep(_RETRY_S)
 
-    async def _is_shut_out(self) -> bool:
-        """Whether Kafka is away or doesn't let us in; `trouble` says why."""
+    async def _shut_out_for(self) -> float | None:
+        """How long to wait, because Kafka is away or doesn't let us in; `trouble` says why."""
         if self._probe is None:
-            return False
+            return None
         try:
             await self._probe()
         except CommandFailed as error:
             if self.trouble != str(error):
                 _LOG.warning("%s; trying again", error)
             self.trouble = str(error)
-            return True
-        return False
+            # Wrong credentials shown again and again look like an attack, and may lock the user.
+            return _REFUSED_RETRY_S if isinstance(error, Refused) else _RETRY_S
+        return None
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> list[TopicPartition]:
         """The partitions of the topic; none if it doesn't exist."""

@@ -94,12 +94,13 @@ class SecretPlace(NamedTuple):
             raise SecretUnusable(f"{place}: is longer than {LONGEST_BYTES} bytes: is it the file?")
         return text
 
-    def is_open_to_all(self) -> bool:
-        """Whether every user of this machine may read the file."""
-        try:
-            return bool(self.path) and bool(Path(self.path).stat().st_mode & 0o004)
-        except OSError:
-            return False
+
+def is_open_to_all(path: str) -> bool:
+    """Whether every user of this machine may read the file; False if there is none."""
+    try:
+        return bool(path) and bool(Path(path).stat().st_mode & 0o004)
+    except OSError:
+        return False
 
 
 def redacted(text: str) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from agents.http_door import Section, http_token, is_open
 from agents.kafka_client import client_arguments
 from agents.kafka_probe import probe
+from agents.secret import is_open_to_all
 from agents.settings import Serve, Settings, Worker
 from agents.topic_plan import Finding
 
@@ -25,13 +26,10 @@ def check_security(settings: Settings) -> Iterator[Finding]:
         http_token("worker", settings),
         http_token("serve", settings),
     ]
-    for place in places:
-        if place.is_open_to_all():
-            yield Finding(
-                "warn",
-                "security",
-                f"{place.path} may be read by every user: chmod 600 {place.path}",
-            )
+    keys = (security.key_file, settings.worker.key_file, settings.serve.key_file)
+    for file in dict.fromkeys((*(place.path for place in places), *keys)):
+        if is_open_to_all(file):
+            yield Finding("warn", "security", f"{file} may be read by every user: chmod 600 {file}")
     if security.protocol == "plaintext":
         yield Finding(
             "ok", "security", "Kafka is reached in plaintext, without credentials: a network of "

@@ -8,7 +8,7 @@ import pytest
 
 from agents import secret
 from agents.kafka_client import blocking_arguments, client_arguments, faust_credentials
-from agents.secret import SecretPlace, SecretUnusable, redacted
+from agents.secret import SecretPlace, SecretUnusable, is_open_to_all, redacted
 from agents.settings import Settings, SettingsError
 from tests.rig.certificates import Authority
 
@@ -351,9 +351,9 @@ def test_an_encrypted_key_is_opened_by_its_password(
 
 
 def test_a_file_that_everybody_may_read_is_seen(password_file: Path) -> None:
-    place = SecretPlace("w", "V", str(password_file))
     password_file.chmod(0o640)
-    assert not place.is_open_to_all()
+    assert not is_open_to_all(str(password_file))
     password_file.chmod(0o644)
-    assert place.is_open_to_all()
-    assert not SecretPlace("w", "V", str(password_file.parent / "no")).is_open_to_all()
+    assert is_open_to_all(str(password_file))
+    assert not is_open_to_all(str(password_file.parent / "no"))
+    assert not is_open_to_all("")
