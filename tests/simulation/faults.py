@@ -13,6 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+DEADLINE_S = 8
+"""Of every send and commit of a worker here."""
+
 
 class Send(enum.Enum):
     """What becomes of one batch on its way to the log."""
@@ -114,7 +117,10 @@ class Faults:
         """The fate of a batch."""
         if not self.happens(self.profile.failed_send):
             return Send.WRITTEN
-        fates = [Send.FAILED, Send.WRITTEN_BUT_FAILED, Send.UNACKNOWLEDGED]
+        fates = [Send.FAILED, Send.WRITTEN_BUT_FAILED]
+        if self.clock() < self.end_s - DEADLINE_S:
+            # Who waits for it in vain has failed when the faults are over.
+            fates.append(Send.UNACKNOWLEDGED)
         if not self.is_idempotent:
             fates += [Send.TWICE, Send.TWICE, Send.TWICE]
         return self.rng.choice(fates)

@@ -19,6 +19,8 @@ from faust.types import TP
 from tests.simulation.loop import Loop, Process
 
 SESSION_S = 3.0
+REBALANCE_S = 6.0
+"""So long does a rebalance wait for a member that lives."""
 HEARTBEAT_S = 0.4
 
 
@@ -130,7 +132,9 @@ class Group:
 
         async def heartbeat() -> None:
             await asyncio.sleep(self._rng.uniform(0.01, HEARTBEAT_S))
-            member.rebalance.set()
+            is_out = self.members.get(member.process) is not member
+            if is_out or (self._is_preparing and member.joined is None):
+                member.rebalance.set()
 
         self._loop.spawn(member.process, heartbeat(), "heartbeat")
 
@@ -154,7 +158,7 @@ class Group:
                 self._complete_if_all_joined()
 
         context = self._loop.world.context
-        self._loop.call_later(SESSION_S, give_up_waiting, context=context)
+        self._loop.call_later(REBALANCE_S, give_up_waiting, context=context)
 
     def _complete_if_all_joined(self) -> None:
         members = list(self.members.values())

@@ -294,6 +294,8 @@ def plain(value: Any) -> Any:
 
 def differences(left: Any, right: Any, path: str = "") -> list[str]:
     """Where two plain values differ."""
+    if left == right:
+        return []
     if isinstance(left, dict) and isinstance(right, dict):
         return [
             line
@@ -306,4 +308,4 @@ def differences(left: Any, right: Any, path: str = "") -> list[str]:
             for place, (one, other) in enumerate(zip(left, right, strict=True))
             for line in differences(one, other, f"{path}[{place}]")
         ]
-    return [] if left == right else [f"{path.lstrip('.')}: {left!r} is not {right!r}"]
+    return [f"{path.lstrip('.')}: {left!r} is not {right!r}"]

@@ -160,24 +160,17 @@ _COUNTED = (
 
 def _counts(run: Run, outcome: Outcome) -> Iterator[Violation]:
     """The last figures of the window that holds everything, against the plain recount."""
-    window = run.config.windows.windows[-1]
-    found: Partial | None = None
-    for partial in run.partials:
-        if (
-            partial.partition == outcome.number
-            and partial.window == window.size
-            and partial.end_ms <= END_MS <= partial.valid_through_ms
-            and (found is None or (partial.epoch, partial.revision) > (found.epoch, found.revision))
-        ):
-            found = partial
-    if found is None:
+    window = max(run.config.windows.windows, key=lambda one: one.size_ms)
+    number = run.config.windows.windows.index(window)
+    found = outcome.owned.state.state.timeline.report(number)
+    if found.end_ms != END_MS:
         yield Violation(
-            "partials_complete", f"partition {outcome.number}: nothing was said of the end"
+            "nothing_lost", f"partition {outcome.number}: the windows stand at {found.end_ms}"
         )
         return
     expected = recount(outcome)
     for member in _COUNTED:
-        got, due = found.sums[row_of(member)][0], expected[row_of(member)]
+        got, due = int(found.sums[row_of(member), 0]), expected[row_of(member)]
         if got != due:
             yield Violation(
                 "nothing_lost" if got < due else "nothing_twice",

@@ -22,7 +22,7 @@ from streams import checkpoint, journal, timeline_rows
 from streams.claims import StateRefused
 from streams.state_log import StateLog
 from tests.simulation.cluster import Cluster
-from tests.simulation.faults import PROFILES
+from tests.simulation.faults import DEADLINE_S, PROFILES
 from tests.simulation.invariants import Violation, check
 from tests.simulation.log import damage
 from tests.simulation.loop import SimulationStuck
@@ -53,7 +53,7 @@ def settings_of(seed: int) -> Settings:
         "engine": {
             "checkpoint_interval": "1s",
             "tick_interval": "500ms",
-            "deadline": "8s",
+            "deadline": f"{DEADLINE_S}s",
             "session_timeout": "3s",
             "max_batch": rng.choice((1, 5, 100)),
             "buffer_limit": rng.choice((3, 20, 1_000)),
@@ -99,7 +99,7 @@ class Run:
         self._without = without
         settings = settings_of(seed)
         self.config = settings.core()
-        self.has_rollup = self.rng.random() < 0.25
+        self.has_rollup = self.rng.random() < 0.15
         self.cluster = Cluster(
             seed,
             settings,
@@ -366,6 +366,14 @@ class Run:
                 committed = cluster.group.committed.get(TP(topic, number))
                 if committed is None or committed.offset != end:
                     return f"{source.name}-{number}: committed is {committed}, the end is {end}"
+        if self.has_rollup:
+            seat = cluster.group.owners.get(TP(cluster.topics.partials, 0))
+            adder = next((worker for worker in alive if worker.process is seat), None)
+            end = cluster.log.partition(cluster.topics.partials, 0).next_offset
+            if adder is None or adder.rollup is None or not adder.rollup.next_offset >= end:
+                return "the roll-up has partials to read"
+            if adder.rollup._busy.locked():
+                return "the roll-up is publishing"
         return ""
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _BATCH_RECORDS = 4
 """So few records fill a batch that a publish is often several sends."""
 _READ_RECORDS = 40
-_POLL_S = 0.5
+_RESULTS = 5_000
 
 
 class Builder:
@@ -194,7 +194,8 @@ class Reader:
         for tp, at in self._at.items():
             log = cluster.log.partition(tp.topic, tp.partition)
             self._high[tp] = log.next_offset
-            most = cluster.rng.randint(1, max_records or _READ_RECORDS)
+            at_most = _READ_RECORDS if tp.topic == cluster.topics.state else _RESULTS
+            most = cluster.rng.randint(1, max_records or at_most)
             records = log.read(at, most)
             if records:
                 found[tp] = records
