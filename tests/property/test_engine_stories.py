@@ -6,7 +6,7 @@ carries the timestamp at which it already stands.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import example, given, settings
@@ -38,6 +38,9 @@ CONFIG = CoreConfig(
 )
 ORACLE = OracleConfig(session_gap_ms=GAP, base_ms=GAP, personas=("a", "b"))
 
+Step: TypeAlias = tuple[Any, ...]
+"""("pass", how long), or kind, stride, behind, customer, persona, name of session or ticket."""
+
 SHOP = ("page_viewed", "order_placed", "page_viewed", "order_placed", "session_ended", "like")
 CARE = (
     "page_viewed",
@@ -53,9 +56,7 @@ SHORT = (0, 1, GAP - 1, GAP, GAP + 1, HOUR_MS, 2 * HOUR_MS, 6 * HOUR_MS, DAY_MS)
 LONG = (30 * DAY_MS - 1, 30 * DAY_MS, 30 * DAY_MS + 1, 90 * DAY_MS, 90 * DAY_MS + 1)
 
 
-def stories_of(
-    kinds: tuple[str, ...], strides: tuple[int, ...]
-) -> st.SearchStrategy[list[tuple[Any, ...]]]:
+def stories_of(kinds: tuple[str, ...], strides: tuple[int, ...]) -> st.SearchStrategy[list[Step]]:
     stride = st.sampled_from(strides)
     step = st.tuples(
         st.sampled_from(kinds),
@@ -91,7 +92,7 @@ def fields_of(kind: str, name: str | None) -> dict[str, Any]:
     return found.get(kind) or {"type": kind, "ticket_id": name or "1"}
 
 
-def told(story: list[tuple[Any, ...]]) -> tuple[list[Arrival], int]:
+def told(story: list[Step]) -> tuple[list[Arrival], int]:
     now, latest = EPOCH_MS, EPOCH_MS
     found: list[Arrival] = []
 
@@ -113,11 +114,11 @@ def told(story: list[tuple[Any, ...]]) -> tuple[list[Arrival], int]:
     return found, now
 
 
-def view(stride: int = 0, *, behind: bool = False, persona: str | None = None) -> tuple[Any, ...]:
+def view(stride: int = 0, *, behind: bool = False, persona: str | None = None) -> Step:
     return ("page_viewed", stride, behind, "x", persona, None)
 
 
-def order(stride: int = 0, *, behind: bool = False, persona: str | None = None) -> tuple[Any, ...]:
+def order(stride: int = 0, *, behind: bool = False, persona: str | None = None) -> Step:
     return ("order_placed", stride, behind, "x", persona, None)
 
 
@@ -141,7 +142,7 @@ AT_A_DAY = [view(), ("pass", GAP)] * 48
 @example(story=[*AT_A_DAY, order(), view()])
 @example(story=[*AT_A_DAY[:-1], order(GAP), ("pass", GAP), view(persona="a")])
 def test_every_metric_of_a_short_story_is_what_the_oracle_says(
-    story: list[tuple[Any, ...]],
+    story: list[Step],
 ) -> None:
     assert disagreements(story) == []
 
@@ -169,12 +170,12 @@ LAPSING = 30 * DAY_MS
     ]
 )
 def test_every_metric_of_a_story_of_care_is_what_the_oracle_says(
-    story: list[tuple[Any, ...]],
+    story: list[Step],
 ) -> None:
     assert disagreements(story) == []
 
 
-def disagreements(story: list[tuple[Any, ...]]) -> list[str]:
+def disagreements(story: list[Step]) -> list[str]:
     stream, end = told(story)
     return disagreements_between(stream, stream, end)
 
