@@ -103,10 +103,27 @@ def document(settings: Settings) -> dict[str, Any]:
 def _servers(settings: Settings) -> dict[str, Any]:
     protocol = "kafka" if settings.kafka.security.protocol == "plaintext" else "kafka-secure"
     addresses = [part.strip() for part in settings.kafka.bootstrap.split(",")]
+    scheme = _security_scheme(settings)
+    shared = {"protocol": protocol} | ({"security": [scheme]} if scheme else {})
     return {
-        f"kafka-{number}": {"host": address, "protocol": protocol}
+        f"kafka-{number}": {"host": address, **shared}
         for number, address in enumerate(addresses, 1)
     }
+
+
+def _security_scheme(settings: Settings) -> dict[str, Any]:
+    """How a client proves itself; nothing where it need not."""
+    security = settings.kafka.security
+    if security.protocol == "plaintext":
+        return {}
+    if security.protocol == "ssl":
+        return {"type": "X509"} if security.certificate_file else {}
+    if security.uses_tokens:
+        scopes = dict.fromkeys(security.scope.split(), "as configured")
+        flow = {"tokenUrl": security.token_endpoint, "availableScopes": scopes}
+        return {"type": "oauth2", "flows": {"clientCredentials": flow}}
+    kinds = {"PLAIN": "plain", "SCRAM-SHA-256": "scramSha256", "SCRAM-SHA-512": "scramSha512"}
+    return {"type": kinds[security.mechanism]}
 
 
 def _channel(

@@ -128,6 +128,44 @@ def test_every_broker_is_a_server_and_encryption_shows() -> None:
     }
 
 
+SASL = {"protocol": "sasl_ssl", "username": "u"}
+TOKENS = {
+    "protocol": "sasl_ssl",
+    "mechanism": "OAUTHBEARER",
+    "token_endpoint": "https://id.example.org/token",
+    "client_id": "c",
+    "scope": "kafka other",
+}
+
+
+@pytest.mark.parametrize(
+    "security, scheme",
+    [
+        ({}, None),
+        ({"protocol": "ssl"}, None),
+        ({"protocol": "ssl", "certificate_file": "c.pem"}, "X509"),
+        ({**SASL, "mechanism": "PLAIN"}, "plain"),
+        ({**SASL, "mechanism": "SCRAM-SHA-256"}, "scramSha256"),
+        (SASL, "scramSha512"),
+        (TOKENS, "oauth2"),
+    ],
+)
+def test_how_a_client_proves_itself_is_told_without_who_it_is(
+    security: dict[str, str], scheme: str | None
+) -> None:
+    settings = Settings.from_mapping(
+        {"kafka": {"security": security}}, source="test", environment={}
+    )
+    document = made(settings)
+    assert errors(OFFICIAL, document) == []
+    found = document["servers"]["kafka-1"].get("security", [{"type": None}])
+    assert [one["type"] for one in found] == [scheme]
+    if scheme == "oauth2":
+        flow = found[0]["flows"]["clientCredentials"]
+        assert flow["tokenUrl"] == "https://id.example.org/token"
+        assert list(flow["availableScopes"]) == ["kafka", "other"]
+
+
 @pytest.mark.parametrize("example", OF_GROUP.values(), ids=lambda e: e.file)
 def test_documented_events_fit_the_payload_of_their_message(example: Any) -> None:
     messages = made(Settings())["components"]["messages"]
