@@ -62,7 +62,7 @@ class EngineFailed(Exception):
 class RollUpSeat(Protocol):
     """The roll-up of all partitions, which one worker of the group has at a time."""
 
-    async def take_over(self, consumer: Consumer) -> None: ...
+    async def take_over(self, consumer: Consumer, wanted: Callable[[], bool]) -> bool: ...
     def release(self) -> None: ...
     @property
     def next_offset(self) -> int: ...
@@ -180,9 +180,9 @@ class Engine:
             log.debug("restored after %.2f s", time.monotonic() - started)
             # Each waits for the broker a second or so, and none needs another.
             await asyncio.gather(
-                self._find_first_offsets(consumer),
+                self._find_first_offsets(consumer, committed),
                 self._send_again(),
-                self._take_over_rollup(consumer, assigned),
+                self._take_over_rollup(consumer, assigned, generation),
             )
             now = consumer.app.consumer_generation_id
             if now != generation or self._joining != generation:
@@ -220,10 +220,13 @@ class Engine:
                 for owned in self.owned.values():
                     owned.is_settled = True
 
-    async def _take_over_rollup(self, consumer: Consumer, assigned: set[TP]) -> None:
+    async def _take_over_rollup(
+        self, consumer: Consumer, assigned: set[TP], generation: int
+    ) -> None:
         if self.partials in assigned:
-            await self.rollup.take_over(consumer)
-            self.has_rollup = True
+            self.has_rollup = await self.rollup.take_over(
+                consumer, lambda: self._joining == generation
+            )
         else:
             self._release_rollup()
 
@@ -302,7 +305,7 @@ class Engine:
                 f"Kafka did not answer a commit within {self._deadline_s:g} s"
             ) from None
 
-    async def _find_first_offsets(self, consumer: Consumer) -> None:
+    async def _find_first_offsets(self, consumer: Consumer, committed: Mapping[TP, int]) -> None:
         inputs = [TP(topic, n) for topic in self.sources for n in self.owned]
         if not inputs:
             return
@@ -321,6 +324,14 @@ class Engine:
                     f"{tp.topic}-{tp.partition}: offset {due} is due but retention has removed "
                     f"everything before {first}: those records are in no figure. To go on from what "
                     "is still there: heartline state rebuild"
+                )
+            if committed.get(tp, 0) > max(due, first):
+                # A commit comes after its marker: the marker is gone.
+                raise EngineFailed(
+                    f"the group {self._settings.kafka.group} has committed {tp.topic}-{tp.partition} up "
+                    f"to {committed[tp]}, but the state has read it up to {due} only: "
+                    f"{self.topics.state} has lost its newest records, or somebody set the offsets "
+                    "forward. Set them back, or replay the input: heartline state rebuild"
                 )
             owned.first_offset[source] = first
 

@@ -68,30 +68,40 @@ class RollUpAgent:
         self.seconds = 0.0
         self.published = 0
 
-    async def take_over(self, consumer: Consumer) -> None:
-        """Take the seat, or take it again. Raises what Kafka raises, TimeoutError past the deadline."""
+    async def take_over(self, consumer: Consumer, wanted: Callable[[], bool]) -> bool:
+        """Take the seat, or take it again; False, and no seat, if it is ``wanted`` no more.
+
+        Raises what Kafka raises, TimeoutError past the deadline.
+        """
         async with self._busy:
             core = RollUp(self._config, self._partitions, timeout_ms=self._timeout_ms)
             async with asyncio.timeout(_TAKEOVER_S):
                 offset, results = _parse(await consumer.committed_text(self._partials))
                 position = RollUpPosition({})
-                await self._read_results(core, position, results)
+                if not await self._read_results(core, position, results, wanted):
+                    self.release()
+                    return False
                 first = await consumer.earliest_offsets(self._partials)
             self._core, self._consumer, self._position = core, consumer, position
             self._committed = None
             self.next_offset = max([offset, *first.values()])
+        return True
 
     def release(self) -> None:
         """Leave the seat: another worker has it."""
         self._core = self._consumer = self._position = None
 
     async def _read_results(
-        self, core: RollUp, position: RollUpPosition, start: dict[int, int]
-    ) -> None:
+        self,
+        core: RollUp,
+        position: RollUpPosition,
+        start: dict[int, int],
+        wanted: Callable[[], bool],
+    ) -> bool:
         """Read the results topic from ``start`` to its end, and tell ``position`` what stands where.
 
         What this seat doesn't publish itself, the next one needs from the same place. The end is the
-        high water of a fetch: the embedded broker's end offsets are wrong.
+        high water of a fetch: the embedded broker's end offsets are wrong. False when given up.
         """
         reader = aiokafka.AIOKafkaConsumer(
             **self._client, enable_auto_commit=False, auto_offset_reset="earliest"
@@ -110,6 +120,8 @@ class RollUpAgent:
                 else:
                     await reader.seek_to_beginning(tp)
             while len(ends) < len(inputs):
+                if not wanted():
+                    return False
                 for records in (await reader.getmany(timeout_ms=_POLL_MS)).values():
                     for record in records:
                         if record.value is not None:
@@ -123,6 +135,7 @@ class RollUpAgent:
         finally:
             await stop(reader)
         position.next_results = ends
+        return True
 
     async def receive(self, batch: Batch) -> None:
         """Add the partials of ``batch`` and publish what is due. Raises PublishFailed."""

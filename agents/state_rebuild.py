@@ -6,6 +6,7 @@ Rules:
 cut off in the middle, what is left refuses to be used, and running it again ends it.
 - Then a claim with the next epoch is written and the old claims are buried. The epoch has to go on,
 because the roll-up believes the highest, and the log has to say that the emptiness is meant.
+- The group's offsets go back to 0, or a worker would miss the state that they rest on.
 - The roll-up's committed text is cleared: the past will be reported again, so every revision has to be
 known, and results are read from their beginning once.
 """
@@ -110,23 +111,30 @@ async def give_up(settings: Settings, client: dict[str, Any], given: Given) -> N
         )
     finally:
         await publisher.stop()
-    await _clear_rollup(settings, client)
+    await _reset_offsets(settings, client)
 
 
 def _last_epoch(claims: dict[bytes, None]) -> int:
     return max((int(key.split(b"|")[1]) for key in claims), default=0)
 
 
-async def _clear_rollup(settings: Settings, client: dict[str, Any]) -> None:
-    """Keep the roll-up's offset and drop the text beside it."""
-    partials = TopicPartition(settings.topics().partials, 0)
+async def _reset_offsets(settings: Settings, client: dict[str, Any]) -> None:
+    """All inputs to 0; keep the roll-up's offset and drop the text beside it."""
+    topics = settings.topics()
+    partials = TopicPartition(topics.partials, 0)
+    offsets = {
+        TopicPartition(topic, n): OffsetAndMetadata(0, "")
+        for topic in topics.sources
+        for n in range(settings.kafka.partitions)
+    }
     consumer = AIOKafkaConsumer(**client, group_id=settings.kafka.group, enable_auto_commit=False)
     await consumer.start()
     try:
-        consumer.assign([partials])
+        consumer.assign([partials, *offsets])
         async with asyncio.timeout(settings.engine.deadline_ms / 1_000):
             offset = await consumer.committed(partials)
             if offset is not None:
-                await consumer.commit({partials: OffsetAndMetadata(offset, "")})
+                offsets[partials] = OffsetAndMetadata(offset, "")
+            await consumer.commit(offsets)
     finally:
         await stop(consumer)

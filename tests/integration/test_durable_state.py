@@ -106,6 +106,7 @@ def story(broker: Broker, tmp_path: Path, *, seed: int) -> Iterator[Story]:
 
 def inspected(installation: Installation) -> list[dict[str, Any]]:
     done = installation.run("state", "inspect", "--json")
+    assert done.stdout, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
 
@@ -284,6 +285,19 @@ def test_one_flipped_bit_in_a_chunk_is_noticed(embedded_broker: Broker, tmp_path
         assert "is damaged; `heartline state rebuild`" in refused(installation)
         findings = [one["refusal"] for one in inspected(installation)]
         assert sum(finding is not None for finding in findings) == 1
+
+
+def test_a_marker_that_is_gone_is_missed(embedded_broker: Broker, tmp_path: Path) -> None:
+    with story(embedded_broker, tmp_path, seed=39) as told:
+        installation = told.installation
+        told.tell(500)
+        worker = installation.worker()
+        wait_until(lambda: durable(installation) == 500, what="the events are durable")
+        stopped(worker)
+        state = installation.topics.names.state
+        newest = {one["partition"]: one["marker"] for one in inspected(installation)}
+        installation.topics.produce([(state, newest[0].encode(), None, 0)])
+        assert "has lost its newest records" in refused(installation)
 
 
 def test_an_emptied_state_topic_is_no_fresh_start(embedded_broker: Broker, tmp_path: Path) -> None:

@@ -77,11 +77,12 @@ class TopicSet:
 
     def produce(
         self,
-        records: Iterable[tuple[str, bytes | None, bytes, int | None]],
+        records: Iterable[tuple[str, bytes | None, bytes | None, int | None]],
         *,
         timestamps_ms: Iterable[int] | None = None,
     ) -> list[Delivered]:
-        """Send (topic, key, value, partition or None) and wait for every acknowledgement.
+        """Send (topic, key, value, partition or None) and wait for every acknowledgement. A record
+        without a value is a tombstone.
 
         Without a partition the key decides, by murmur2 as the Java clients do. The answers stand in
         the order of the acknowledgements, which for one partition is the order of sending.
