@@ -171,8 +171,8 @@ class Engine:
                 if found.log is None:
                     self.owned[n].keeper.take_claim(found.claim)
                     continue
-                self._check_is_ours(n, committed)
                 self.owned[n] = self._restore(n, found.log, found.claim)
+                self._check_is_ours(n, found.log, committed)
                 self.ownership.restored(n)
                 fresh.append(n)
                 # Each takes a while: a rebalance must be heard of in between.
@@ -266,11 +266,10 @@ class Engine:
             owned.keeper.partials_acknowledged([record.key for record in owned.due_again])
             owned.due_again = []
 
-    def _check_is_ours(self, number: int, committed: Mapping[TP, int]) -> None:
-        """A group that has read something has written a state: with none, it was lost."""
-        if self.ownership.is_new(number) and any(
-            at for tp, at in committed.items() if tp.partition == number
-        ):
+    def _check_is_ours(self, number: int, log_: StateLog, committed: Mapping[TP, int]) -> None:
+        """A group that has read something has written a marker: with none, it was lost."""
+        has_read = any(at for tp, at in committed.items() if tp.partition == number)
+        if has_read and log_.describe().marker is None:
             raise EngineFailed(
                 f"the group {self._settings.kafka.group} has read partition {number} before, but "
                 f"{self.topics.state} knows nothing of it: was that topic recreated or emptied? To "

@@ -242,8 +242,3 @@ class Ownership:
                 "another topic id, so its offsets mean other records. Replay what is there: heartline "
                 "state rebuild"
             )
-
-    def is_new(self, partition: int) -> bool:
-        """Whether nobody but us has ever claimed ``partition``."""
-        claimed = self._claims(partition).claimed
-        return all(claim.writer.startswith(f"{self._writer}.") for claim in claimed)

@@ -134,7 +134,6 @@ def test_the_first_takeover_finds_an_empty_log_and_a_new_partition() -> None:
             1: Claim(1, "a.1"),
         }
         assert isinstance(found[0].log, StateLog)
-        assert owner.is_new(0)
         assert owner.progress is None
 
     asyncio.run(run())
