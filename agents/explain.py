@@ -63,6 +63,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[Part]
     reads: list[Read]
     course: str
+    step_seconds: int
+    """The width of a pane, or the time between two boundaries."""
     panes: list[Pane]
     rejected: dict[str, int]
     late: dict[str, int]
@@ -120,6 +122,7 @@ def explain(
             for kind, fields in reads.items()
         ],
         course=question.course.value,
+        step_seconds=question.step_ms // 1000,
         panes=panes,
         rejected=dict(sorted((rejected or {}).items())),
         late=dict(sorted((late or {}).items())),

@@ -13,14 +13,14 @@ from agents.settings import Settings
 from schemas.records import Result
 from streams.config import CoreConfig
 from streams.evaluate import Evaluated, evaluate
-from streams.metrics import BY_NAME, Metric, Needs
+from streams.metrics import BY_NAME, Group, Metric, Needs
 from streams.provenance import rows_of
 from streams.segments import DIMENSIONS
-from streams.sums import ADDITIVES, MARKS, Additive, Cohort, Mark, row_of
+from streams.sums import Additive, Cohort, Mark, Stock, row_of
 from streams.windows import DAY_MS, Window
 
 MAX_PANES = 60
-_LEVELS = ADDITIVES + MARKS + len(Cohort)
+_LEVELS = frozenset(row_of(stock) for stock in Stock)
 _FROM_THE_BASE = frozenset({row_of(Cohort.BASE), row_of(Cohort.CHURNED)})
 _FOR_EVER = frozenset(
     row_of(member)
@@ -31,7 +31,7 @@ _FOR_EVER = frozenset(
         Cohort.REACTIVATED,
     )
 )
-"""What no window holds: whether somebody was ever here before."""
+"""What no window holds: whether somebody was ever here before. Tickets and stages too have a past."""
 
 
 Labels = dict[str, str]
@@ -84,7 +84,8 @@ class Question:
     @property
     def needed_from_ms(self) -> int | None:
         """The earliest event that the number can depend on; None: the first one ever."""
-        if is_level(self.metric) or _FOR_EVER & set(rows_of(self.metric)):
+        remembers = self.metric.group in {Group.SUPPORT, Group.JOURNEY}
+        if remembers or is_level(self.metric) or _FOR_EVER & set(rows_of(self.metric)):
             return None
         windows = 2 if self.metric.needs is Needs.TWO_WINDOWS else 1
         # A session that closes in the window may have begun a day before.
@@ -152,7 +153,7 @@ def _not_reported(question: Question, known: list[Labels]) -> str:
 
 def is_level(metric: Metric) -> bool:
     """Whether the number is true now and not of a window."""
-    return any(row >= _LEVELS for row in rows_of(metric))
+    return not _LEVELS.isdisjoint(rows_of(metric))
 
 
 def labels_of(result: Result) -> Labels:

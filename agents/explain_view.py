@@ -12,7 +12,7 @@ from rich.text import Text
 from agents.explain import Explanation
 from agents.explain_panes import Pane
 from agents.explain_question import Course
-from agents.figures import figure
+from agents.figures import figure, seconds
 from schemas.records import Number, Result
 
 WIDE = 120
@@ -108,7 +108,8 @@ def _plots(explanation: Explanation, *, width: int) -> list[RenderableType]:
         is_quantile and explanation.result is not None and explanation.result.n is not None
     )
     name = "numerator" if has_parts else "n" if is_quantile and not is_history else "value"
-    found: list[RenderableType] = [Text(explanation.course, "dim")]
+    caption = f"{explanation.course}; every {seconds(explanation.step_seconds)}"
+    found: list[RenderableType] = [Text(caption, "dim")]
     found += bars(name, [pane.numerator for pane in panes], _HEIGHT, "cyan", width=width)
     if has_parts:
         values = [pane.denominator for pane in panes]

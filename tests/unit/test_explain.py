@@ -99,6 +99,23 @@ def test_panes_follow_each_other_through_the_window() -> None:
     assert len(told.panes) == 24
 
 
+@pytest.mark.parametrize(
+    "metric, needed_ms",
+    [
+        ("orders", AT_MS - 4 * DAY_MS),
+        ("churn_ratio", AT_MS - 7 * DAY_MS),
+        ("new_customers", None),
+        ("ticket_backlog", None),
+        ("resolution_seconds", None),
+        ("journey_moves", None),
+        ("clv_historic_mean", None),
+    ],
+)
+def test_what_has_a_past_needs_all_events(metric: str, needed_ms: int | None) -> None:
+    question = Question(BY_NAME[metric], Window.parse(WINDOW), AT_MS, {})
+    assert question.needed_from_ms == needed_ms
+
+
 def test_those_of_the_base_lie_in_the_window_before() -> None:
     told = explained("churn_ratio")
     assert told.panes[-1].until == told.start
