@@ -63,7 +63,8 @@ class PartitionLog:
 def damage(rng: random.Random, log: PartitionLog, place: int) -> str:
     """Flip one bit of a record's key or value, or lose a chunk; what was done, in words.
 
-    A log that has lost its last marker is the log of a moment before: that can't be told.
+    A log that has lost its last marker is the log of a moment before, which can only be told when
+    more was committed since.
     """
     record = log.records[place]
     ways = ["a bit of the value", "a bit of the key"]

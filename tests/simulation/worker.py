@@ -8,7 +8,7 @@ roll-up agent. Each signal handler runs as `agents.app` runs it: an error ends t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from faust.types import TP
@@ -34,7 +34,7 @@ class NoSeat:
 
     next_offset = 0
 
-    async def take_over(self, consumer: Any) -> None:
+    async def take_over(self, consumer: Any, wanted: Callable[[], bool]) -> bool:
         raise AssertionError("the roll-up was assigned in a run without it")
 
     def release(self) -> None:
