@@ -19,9 +19,13 @@ class Wheel:
         """An empty wheel."""
         self._buckets: dict[int, list[Customer | str]] = {}
         self._order: list[int] = []
+        self._leaving: set[Customer | str] = set()
+        """Who still stands in a bucket and is to come due no more."""
 
     def arm(self, pane: int, customer: Customer | str) -> None:
         """Let ``customer`` come due in base pane ``pane``."""
+        if customer in self._leaving:
+            self._sweep()
         bucket = self._buckets.get(pane)
         if bucket is None:
             self._buckets[pane] = [customer]
@@ -30,12 +34,12 @@ class Wheel:
             bucket.append(customer)
 
     def remove(self, customer: Customer) -> None:
-        """Let ``customer``, who stands in a bucket, come due no more. Looks through all buckets."""
-        for bucket in self._buckets.values():
-            for one in (customer, customer.id):
-                if one in bucket:
-                    bucket.remove(one)
-                    return
+        """Let ``customer``, who stands in a bucket, come due no more.
+
+        Which bucket is not known: they are looked through once for all who leave, at the latest when
+        the next timers come due.
+        """
+        self._leaving |= {customer, customer.id}
 
     def next_pane(self) -> int | None:
         """The earliest pane in which a timer comes due."""
@@ -43,7 +47,16 @@ class Wheel:
 
     def take(self, pane: int) -> list[Customer | str]:
         """Remove and return everyone due in ``pane`` or before it."""
+        if self._leaving:
+            self._sweep()
         due: list[Customer | str] = []
         while self._order and self._order[0] <= pane:
             due += self._buckets.pop(heapq.heappop(self._order))
         return due
+
+    def _sweep(self) -> None:
+        leaving = self._leaving
+        for bucket in self._buckets.values():
+            if not leaving.isdisjoint(bucket):
+                bucket[:] = [one for one in bucket if one not in leaving]
+        leaving.clear()

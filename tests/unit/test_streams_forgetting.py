@@ -15,9 +15,11 @@ from schemas.reasons import Reason
 from schemas.topics import Source
 from streams.admission import Admission, Admitted
 from streams.config import CoreConfig
+from streams.customers import Customer
 from streams.evaluate import evaluate
 from streams.last_seen import NEVER
 from streams.state import retention_ms
+from streams.timers import Wheel
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.hand import Hand, Record, order, view
 
@@ -166,6 +168,32 @@ def test_the_figures_of_a_file_are_those_of_a_partition() -> None:
         2,
         2,
     ]
+
+
+def test_tickets_and_stage_of_a_forgotten_customer_are_nobodys() -> None:
+    hand = Hand(CONFIG)
+    for name in ("c", "d"):
+        ticket = {"type": "ticket_opened", "ticket_id": "t", "channel": "email"}
+        common = {"customer_id": name, "event_id": f"ticket of {name}", "occurred_at": T0}
+        hand.send({**ticket, **common})
+    hand.append(Source.SUPPORT, forgotten("c", T0 + MINUTE_MS))
+    resolved = {"type": "ticket_resolved", "ticket_id": "t", "customer_id": "c"}
+    hand.send({**resolved, "event_id": "2", "occurred_at": T0 + 2 * MINUTE_MS})
+    hand.pass_time(T0 + HOUR_MS)
+    assert hand.value_at("ticket_backlog", T0 + HOUR_MS) == 1
+    assert hand.value_at("tickets_opened", T0 + HOUR_MS) == 2
+    assert hand.value_at("journey_customers", T0 + HOUR_MS) == 2
+
+
+def test_who_is_forgotten_and_back_at_once_has_one_timer() -> None:
+    wheel = Wheel()
+    customer = Customer("c", slot=0, persona=0, region=0, cell=0)
+    for timer in ("c", customer, "d"):
+        wheel.arm(1, timer)
+    wheel.remove(customer)
+    wheel.arm(2, "c")
+    assert wheel.take(1) == ["d"]
+    assert wheel.take(2) == ["c"]
 
 
 def test_who_has_left_memory_is_forgotten_too() -> None:
