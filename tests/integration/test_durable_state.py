@@ -97,10 +97,12 @@ class Story:
 
 
 @contextlib.contextmanager
-def story(broker: Broker, tmp_path: Path, *, seed: int) -> Iterator[Story]:
+def story(broker: Broker, tmp_path: Path, *, seed: int, **engine: object) -> Iterator[Story]:
+    """``engine`` is the section of that name."""
     end_ms = START_MS + HOURS * HOUR_MS
     events = list(shop(COUNT, start_ms=START_MS, end_ms=end_ms, customers=150, seed=seed))
-    with Installation(broker, tmp_path, partitions=PARTITIONS, settings=SETTINGS) as installation:
+    settings = {**SETTINGS, "engine": engine}
+    with Installation(broker, tmp_path, partitions=PARTITIONS, settings=settings) as installation:
         yield Story(installation, events)
 
 
@@ -144,6 +146,12 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(broker: Broker, tmp_path: P
         second = told.installation.worker()
         wait_until(lambda: gained(second, "consumed") >= 500, what="the next part is read")
         assert gained(second, "consumed") <= 500 + WAITING
+        page = Exposition(second.get("/metrics"))
+        assert page.total("heartline_customers") == sum(
+            one["customers"] for one in inspected(told.installation)
+        )
+        for name in ("state_bytes", "state_chunks", "recovery_progress_ratio", "takeover_seconds"):
+            assert page.total(f"heartline_{name}") > 0
         # Once more in the middle of whatever it does.
         told.end()
         stopped(second, signal.SIGKILL)
@@ -160,11 +168,7 @@ def test_partitions_handed_to_a_second_worker_and_back_are_read_by_one_alone(
         wait_until(lambda: gained(first, "consumed") == 1_500, what="the first part is read")
         second = told.installation.worker()
 
-        def shared() -> bool:
-            pages = [Exposition(worker.get("/metrics")) for worker in (first, second)]
-            return [page.total("heartline_assigned_partitions") for page in pages] == [1, 1]
-
-        wait_until(shared, what="a half for each")
+        wait_until(lambda: owns(first) == owns(second) == 1, what="a half for each")
         told.tell(2_200)
         wait_until(
             lambda: gained(first, "folded") + gained(second, "folded") > 2_000,
@@ -175,6 +179,35 @@ def test_partitions_handed_to_a_second_worker_and_back_are_read_by_one_alone(
         assert told.results() == told.truth()
         read = gained(first, "consumed")
         assert read <= COUNT + 4 * PARTITIONS + WAITING
+
+
+def test_a_paused_worker_that_wakes_up_ends_and_what_it_still_writes_is_ignored(
+    broker: Broker, tmp_path: Path
+) -> None:
+    with story(broker, tmp_path, seed=40, checkpoint_interval="8s") as told:
+        told.tell(1_000)
+        first = told.installation.worker()
+        wait_until(lambda: durable(told.installation) == 1_000, what="the first part is durable")
+        told.tell(1_500)
+        wait_until(lambda: gained(first, "consumed") == 1_500, what="the next part is in memory")
+        first.process.signal(signal.SIGSTOP)
+        second = told.installation.worker(ready_within=None)
+        wait_until(lambda: owns(second) == PARTITIONS, what="the second worker has taken over")
+        first.process.signal(signal.SIGCONT)
+        assert first.process.wait(60) == 1
+        assert "the group refused a commit" in first.process.output()
+        assert "Start it again" in first.process.output()
+        assert "Traceback" not in first.process.output()
+        told.end()
+        assert told.results() == told.truth()
+        assert second.process.exit_status is None
+
+
+def owns(worker: Service) -> float:
+    """How many partitions it says that it owns; 0 while it doesn't answer."""
+    with contextlib.suppress(OSError):
+        return Exposition(worker.get("/metrics")).total("heartline_assigned_partitions")
+    return 0.0
 
 
 def records(installation: Installation, topic: str) -> list[tuple[bytes | None, bytes | None]]:
