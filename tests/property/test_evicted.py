@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from schemas.topics import Source
@@ -91,6 +92,16 @@ CONFIG = CoreConfig(
     allowed_lateness_ms=2 * HOUR_MS,
 )
 RETENTION_MS = retention_ms(CONFIG)
+OTHERS: dict[str, dict[str, Any]] = {
+    "session_ended": {},
+    "order_refunded": {"order_id": "o", "amount": 2, "currency": "USD"},
+    "social_interacted": {"network": "n", "action": "like", "sentiment": 0.5},
+    "nps_answered": {"score": 9},
+    "csat_answered": {"channel": "mail", "score": 4, "scale_max": 5},
+    "ticket_opened": {"ticket_id": "t", "channel": "mail"},
+    "ticket_replied": {"ticket_id": "t"},
+    "ticket_resolved": {"ticket_id": "t"},
+}
 GAPS_MS = (
     1_000,
     20 * MINUTE_MS,
@@ -106,7 +117,7 @@ GAPS_MS = (
 lives = st.lists(
     st.tuples(
         st.sampled_from(["a", "b", "c"]),
-        st.sampled_from(["view", "view", "order", "like"]),
+        st.sampled_from(["view", "view", "view", "order", "order", *OTHERS]),
         st.sampled_from(GAPS_MS),
         st.sampled_from([0, 0, 0, HOUR_MS, 119 * MINUTE_MS]),
         st.sampled_from([{}, {"persona": "a"}, {"persona": "b", "region": "y"}]),
@@ -123,18 +134,11 @@ def event_of(
         return view(who, at, f"e{number}", **fields)
     if kind == "order":
         return order(who, at, f"e{number}", **fields)
-    return {
-        "type": "social_interacted",
-        "event_id": f"e{number}",
-        "customer_id": who,
-        "occurred_at": at,
-        "network": "n",
-        "action": "like",
-        **fields,
-    }
+    common = {"event_id": f"e{number}", "customer_id": who, "occurred_at": at, **fields}
+    return {"type": kind, **common, **OTHERS[kind]}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), suppress_health_check=[HealthCheck.too_slow])
 @given(life=lives, crashes=st.booleans())
 def test_leaving_memory_changes_no_figure_now_or_on_return(
     life: list[tuple[str, str, int, int, dict[str, str]]], crashes: bool
@@ -161,16 +165,16 @@ def test_leaving_memory_changes_no_figure_now_or_on_return(
             assert differences(before, other.partition) == []
     for hand in (one, other):
         hand.pass_time(now + 3 * DAY_MS)
-    if any(gap > RETENTION_MS for _, _, gap, _, _ in life[1:]):
+    has_open_ticket = any(kind == "ticket_opened" for _, kind, _, _, _ in life)
+    if any(gap > RETENTION_MS for _, _, gap, _, _ in life[1:]) and not has_open_ticket:
         assert most, "somebody must have left"
     ends = sorted({tick.end_ms for tick in one.ticks if tick.end_ms})
     for end in ends:
         for window in range(len(CONFIG.windows.windows)):
             if end % CONFIG.windows.windows[window].hop_ms == 0:
                 mine, theirs = one.sums_at(window, end), other.sums_at(window, end)
-                assert (mine.sums == theirs.sums).all()
-                assert mine.durations.tolist() == theirs.durations.tolist()
-                assert mine.observed_from_ms == theirs.observed_from_ms
+                for field in mine.__struct_fields__:
+                    assert np.array_equal(getattr(mine, field), getattr(theirs, field)), field
     for source in Source:
         assert one.partition.account(source) == other.partition.account(source)
 
