@@ -105,9 +105,9 @@ def is_open_to_all(path: str) -> bool:
 
 def redacted(text: str) -> str:
     """``text`` with stars in the place of every secret that this process has read."""
-    for secret in _seen:
-        if secret in text:
-            text = text.replace(secret, STARS)
+    # Of two that begin alike the longer one first; a copy, because clients have threads.
+    for secret in sorted(_seen, key=len, reverse=True):
+        text = text.replace(secret, STARS)
     return text
 
 

@@ -125,17 +125,24 @@ def test_a_worker_and_the_commands_are_let_in_apache(
 
 
 def test_a_worker_outlives_its_tokens_apache(kafka: SecureKafka, tmp_path: Path) -> None:
-    """The broker ends a connection whose token has; the next one shows a new token."""
+    """The broker ends a connection whose token has ended; the next one shows a new token, also when
+    there was none to be had for a while.
+    """
+    patience: dict[str, object] = {"session_timeout": "30s"}
     kafka.tokens.lifetime_s = 6
     try:
-        with installation(kafka, tmp_path, kafka.section("OAUTHBEARER")) as heartline:
+        with installation(
+            kafka, tmp_path, kafka.section("OAUTHBEARER"), engine=patience
+        ) as heartline:
             names = heartline.topics.names
             seen = heartline.run("topics", "create")
             assert seen.returncode == 0, seen.stdout + seen.stderr
             worker = heartline.worker()
             before, began = kafka.tokens.granted, time.monotonic()
             produced = 0
-            while time.monotonic() - began < 15:
+            refused = kafka.tokens.refused
+            while (now_s := time.monotonic() - began) < 16:
+                kafka.tokens.is_down = 3 < now_s < 12
                 heartline.topics.produce(
                     (
                         names.sessions,
@@ -161,9 +168,12 @@ def test_a_worker_outlives_its_tokens_apache(kafka: SecureKafka, tmp_path: Path)
             )
             assert worker.process.exit_status is None
             assert kafka.tokens.granted >= before + 2
+            # Of the hundreds of attempts to connect meanwhile few came to the endpoint.
+            assert 0 < kafka.tokens.refused - refused < 40
+            assert "refused with status 503: it is tried again" in worker.process.output()
             assert json.loads(worker.get("/readyz"))["ready"]
     finally:
-        kafka.tokens.lifetime_s = 3_600
+        kafka.tokens.lifetime_s, kafka.tokens.is_down = 3_600, False
 
 
 READ, WRITE, CREATE = AclOperation.READ, AclOperation.WRITE, AclOperation.CREATE

@@ -65,6 +65,7 @@ class TokenEndpoint:
         self.client_secret = secrets.token_urlsafe(24)
         self.lifetime_s = 3_600
         self.audience = AUDIENCE
+        self.is_down = False
         self.granted = 0
         self.refused = 0
         self.jwks = directory / "jwks.json"
@@ -101,6 +102,9 @@ class TokenEndpoint:
         self, authorization: str, form: Mapping[str, list[str]]
     ) -> tuple[int, dict[str, Any]]:
         """Status and body for one request."""
+        if self.is_down:
+            self.refused += 1
+            return 503, {}
         pair = base64.b64encode(f"{CLIENT}:{self.client_secret}".encode()).decode()
         if authorization != f"Basic {pair}":
             self.refused += 1

@@ -185,6 +185,12 @@ def test_no_print_shows_the_password(
     assert redacted(f"refused {PASSWORD}!") == "refused ***!"
 
 
+def test_of_two_secrets_that_begin_alike_nothing_is_left() -> None:
+    for text in ("one-secret", "one-secret-and-more"):
+        SecretPlace("w", "V", "").read({"V": text})
+    assert redacted("one-secret-and-more, one-secret") == "***, ***"
+
+
 @pytest.mark.parametrize("style", ["plain", "json"])
 def test_the_logs_show_no_secret(
     style: str, password_file: Path, capsys: pytest.CaptureFixture[str]
