@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from agents import access_tokens
+from agents import access_tokens, secret
 from agents.access_tokens import AccessTokens, AsyncTokens, TokenUnavailable, blocking_tokens
 from agents.kafka_security import Security
 from agents.secret import redacted
@@ -35,6 +35,12 @@ class Endpoint:
         return web.Response(
             text=body, status=self.status, headers=self.headers, content_type="application/json"
         )
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test reads as a secret is none for the tests after it."""
+    monkeypatch.setattr(secret, "_seen", set())
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from agents import http_door
+from agents import http_door, secret
 from agents.failures import CommandFailed
 from agents.http_door import STRANGER, STREAM, HttpServer, is_open, protect, read_token
 from agents.secret import Secret, SecretUnusable
@@ -273,6 +273,12 @@ async def test_every_answer_carries_the_headers_that_bind_a_browser(path: str) -
 
 
 # -- TLS ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test reads as a secret is none for the tests after it."""
+    monkeypatch.setattr(secret, "_seen", set())
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,12 @@ def errors_of(security: Mapping[str, Any], **environment: str) -> list[str]:
     return caught.value.errors
 
 
+@pytest.fixture(autouse=True)
+def no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test reads as a secret is none for the tests after it."""
+    monkeypatch.setattr(secret, "_seen", set())
+
+
 @pytest.fixture
 def password_file(tmp_path: Path) -> Path:
     file = tmp_path / "password"
