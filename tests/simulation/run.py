@@ -18,7 +18,7 @@ from faust.types import TP
 from agents.settings import Settings
 from schemas.records import Partial
 from schemas.topics import Source
-from streams import checkpoint, journal, timeline_rows
+from streams import checkpoint, journal, rollup, timeline, timeline_rows
 from streams.claims import StateRefused
 from streams.state_log import StateLog
 from tests.simulation.cluster import Cluster
@@ -145,6 +145,12 @@ class Run:
         cleaning, several chunks and deltas of manifests happen.
         """
         stack = contextlib.ExitStack()
+        if self.rng.random() < 0.5:
+            # Late events correct the long window's boundaries, as they do where a hop is ten minutes.
+            stack.enter_context(
+                mock.patch.multiple(timeline, CORRECTED_HOP_MS=4_000, CORRECTION_STEP_MS=3_000)
+            )
+            stack.enter_context(mock.patch.object(rollup, "CORRECTED_HOP_MS", 4_000))
         if self.rng.random() < 0.8:
             rng = self.rng
             stack.enter_context(
