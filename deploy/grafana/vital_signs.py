@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.metrics import BY_NAME, Metric, Unit
+from streams.segments import OWN_LABELS
 
 FILE = Path(__file__).parent / "dashboards" / "vital-signs.json"
 UID = "heartline-vital-signs"
@@ -81,8 +82,8 @@ def selector(metric: Metric, **labels: str) -> str:
     A label written `name="!value"` excludes the value.
     """
     wanted = {"window": "$window", "persona": "$persona", "region": "$region"}
-    if metric.by_channel:
-        wanted["channel"] = "all"
+    if metric.dimension is not None:
+        wanted |= dict.fromkeys(OWN_LABELS[metric.dimension], "all")
     wanted |= labels
     parts = (
         f'{name}!="{value[1:]}"' if value.startswith("!") else f'{name}="{value}"'
@@ -379,6 +380,52 @@ ROWS: tuple[Row, ...] = (
                 ('sum(up{job="heartline-worker"})', "workers"),
                 ("sum(heartline_assigned_partitions)", "partitions"),
                 ("sum(heartline_has_rollup)", "roll-up"),
+            ),
+            engine(
+                "State",
+                "bytes",
+                "Live chunks in the state topic, by worker. It grows with the customers ever seen.",
+                ("sum by (instance) (heartline_state_bytes)", "{{instance}}"),
+            ),
+            engine(
+                "Customers in memory",
+                NUMBER,
+                "In memory, and evicted: silent for so long that only a compact row is left.",
+                ("sum(heartline_customers)", "in memory"),
+                ("sum(heartline_customers_evicted)", "evicted"),
+            ),
+            engine(
+                "Checkpoint",
+                "s",
+                "From the first snapshot to the last acknowledgement. Above the interval (1 s) checkpoints follow one "
+                "another without a pause.",
+                (
+                    (
+                        "histogram_quantile(0.5, sum by (le) "
+                        "(rate(heartline_checkpoint_seconds_bucket[$__rate_interval])))"
+                    ),
+                    "median",
+                ),
+                (
+                    (
+                        "histogram_quantile(0.99, sum by (le) "
+                        "(rate(heartline_checkpoint_seconds_bucket[$__rate_interval])))"
+                    ),
+                    "99 %",
+                ),
+            ),
+            engine(
+                "Written to the state topic",
+                "Bps",
+                "What checkpoints write, and what changed in the rows: not more than twice as much is written.",
+                (
+                    "sum(rate(heartline_checkpoint_written_bytes_total[$__rate_interval]))",
+                    "written",
+                ),
+                (
+                    "sum(rate(heartline_checkpoint_changed_bytes_total[$__rate_interval]))",
+                    "changed",
+                ),
             ),
             engine(
                 "Time by stage",
