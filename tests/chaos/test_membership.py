@@ -48,6 +48,7 @@ def test_sigterm_under_load_changes_no_count(node: Cluster, tmp_path: Path, seed
         for number in range(len(stream.phases)):
             with run.playing(number):
                 for place in (0, 1):
+                    run.fleet.wait_until_owned(PARTITIONS)
                     run.fleet.terminate(place)
         run.verdict()
         assert run.fleet.ended.total() == 0
@@ -98,7 +99,7 @@ def test_a_storm_of_rebalances_changes_no_count(node: Cluster, tmp_path: Path, s
                 for size in (2, 3, 2, 1, 3, 1):
                     run.fleet.scale(size)
                     run.faults["a worker joins or leaves"] += 1
-                    time.sleep(draw.random() * 3)
+                    time.sleep(1.5 + draw.random() * 4)
         run.verdict()
 
 

@@ -331,7 +331,7 @@ class ChaosRun:
                 older.append(one)
         wrong = differences(newest.values(), expected, metrics=names)
         compared = sum(one.metric in set(names) for one in newest.values())
-        assert len(names) >= 36, f"only {len(names)} metrics to compare"
+        assert len(names) == len(METRICS), f"unknown to the engine: {METRICS.keys() - known}"
         assert compared > 1_000, f"only {compared} results to compare"
         for one in older:
             if one.metric not in names:

@@ -206,7 +206,11 @@ class Fleet:
         if member.process.exit_status is None:
             member.process.signal(signal.SIGTERM)
             status = member.process.wait(PATIENCE_SECONDS)
-            if status not in {0, 1}:
+            # One that has not come as far as to listen to signals owns nothing yet.
+            is_early = (
+                status == -signal.SIGTERM and "owns partitions" not in member.process.output()
+            )
+            if status not in {0, 1} and not is_early:
                 self.wrong.append(f"exit status {status} after {how}: {_tail(member.process)}")
         self._look_through(member.process)
 

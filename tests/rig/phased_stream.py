@@ -51,6 +51,8 @@ WINDOWS = (
 PERSONAS = ("browser", "collector")
 REGIONS = ("north", "south")
 CHANNELS = ("email", "search")
+NETWORKS = ("fediverse",)
+SUPPORT_CHANNELS = ("email", "chat")
 PARTITIONS = 4
 _ABSENT = 0.5
 """Of the loyal ones, in a phase with late records."""
@@ -323,6 +325,8 @@ def settings() -> dict[str, dict[str, object]]:
         "sessions": {"gap": text_of(GAP_MS)},
         "segments": {"persona": list(PERSONAS), "region": list(REGIONS)},
         "channels": {"values": list(CHANNELS)},
+        "networks": {"values": list(NETWORKS)},
+        "support": {"channels": list(SUPPORT_CHANNELS)},
         "time": {
             "max_out_of_orderness": text_of(BOUND_MS),
             "allowed_lateness": text_of(LATENESS_MS),
@@ -342,6 +346,8 @@ def oracle_config() -> OracleConfig:
         personas=PERSONAS,
         regions=REGIONS,
         channels=CHANNELS,
+        networks=NETWORKS,
+        support_channels=SUPPORT_CHANNELS,
     )
 
 
