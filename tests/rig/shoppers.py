@@ -1,7 +1,8 @@
-"""Events of a small shop in which everything happens that the four metric groups count.
+"""Events of a small shop in which everything happens that the metrics count.
 
 Seeded. Sessions with and without ids, explicit ends, purchases inside and outside of them, refunds,
-subscriptions, social interactions, support, customers who change persona or region. No duplicates,
+subscriptions, posts and what is taken back of them, tickets that are answered, solved and opened again, answers
+to surveys, customers who change persona or region. No duplicates,
 no late events: what stands here is folded, wherever it is folded.
 """
 
@@ -15,6 +16,9 @@ from schemas.topics import Source
 PERSONAS = ("newcomer", "regular", "loyal", "bargain", "astronaut", None)
 """One that is configured nowhere, and none."""
 REGIONS = ("north", "south", "east", "west", "moon", None)
+NETWORKS = ("instagram", "x", "fediverse")
+ACTIONS = ("mention", "like", "share", "comment", "follow", "unlike", "unfollow", "delete")
+SUPPORT_CHANNELS = ("email", "chat", "carrier pigeon")
 CHANNELS = ("direct", "search", "social", "email", "carrier pigeon", None)
 
 Event = dict[str, Any]
@@ -52,14 +56,37 @@ def _body(draw: random.Random, customer: int) -> tuple[Source, Event]:
         kind = draw.choice(["started", "renewed", "cancelled"])
         return Source.PURCHASES, {"type": f"subscription_{kind}", "plan": "basic"}
     if turn < 0.94:
-        return Source.SOCIAL, {
-            "type": "social_interacted",
-            "network": "fediverse",
-            "action": "like",
-        }
-    if turn < 0.97:
-        return Source.SUPPORT, {"type": "nps_answered", "score": draw.randrange(11)}
-    return Source.SUPPORT, {"type": "ticket_opened", "ticket_id": "t", "channel": "email"}
+        return Source.SOCIAL, _social(draw)
+    return Source.SUPPORT, _support(draw)
+
+
+def _social(draw: random.Random) -> Event:
+    found: Event = {
+        "type": "social_interacted",
+        "network": draw.choice(NETWORKS),
+        "action": draw.choice(ACTIONS),
+    }
+    if draw.random() < 0.5:
+        found["sentiment"] = draw.choice((-1, 0, 0.5, draw.uniform(-1, 1)))
+    if draw.random() < 0.5:
+        found["impressions"] = draw.randrange(500)
+    return found
+
+
+def _support(draw: random.Random) -> Event:
+    turn = draw.random()
+    if turn < 0.3:
+        return {"type": "nps_answered", "score": draw.randrange(11)}
+    channel = draw.choice(SUPPORT_CHANNELS)
+    if turn < 0.5:
+        scale = draw.choice((5, 10))
+        answer: Event = {"type": "csat_answered", "channel": channel}
+        return {**answer, "score": draw.randrange(scale + 1), "scale_max": scale}
+    ticket = f"t{draw.randrange(3)}"
+    if turn < 0.7:
+        return {"type": "ticket_opened", "ticket_id": ticket, "channel": channel}
+    kind = draw.choice(("replied", "resolved", "resolved", "reopened"))
+    return {"type": f"ticket_{kind}", "ticket_id": ticket}
 
 
 def event(draw: random.Random, number: int, at_ms: int, *, customers: int) -> tuple[Source, Event]:

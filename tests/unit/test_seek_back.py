@@ -97,13 +97,7 @@ def test_a_restored_state_that_is_fed_again_from_offset_0_folds_nothing(seed: in
     assert (again.chunks, again.changed_bytes) == ([], 0)
 
 
-def test_the_story_has_what_it_is_about() -> None:
-    hand = warm(0)
-    total = sum(
-        (hand.partition.account(s) for s in Source), start=hand.partition.account(Source(0))
-    )
-    assert total.late_counted
-    assert total.too_late
-    assert total.duplicate
-    assert total.dead
-    assert total.waiting
+def test_the_stories_have_what_they_are_about() -> None:
+    accounts = [warm(seed).partition.account(source) for seed in range(4) for source in Source]
+    for fate in ("late_counted", "too_late", "duplicate", "dead", "waiting"):
+        assert sum(getattr(account, fate) for account in accounts), fate
