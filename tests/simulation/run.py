@@ -147,10 +147,9 @@ class Run:
         stack = contextlib.ExitStack()
         if self.rng.random() < 0.5:
             # Late events correct the long window's boundaries, as they do where a hop is ten minutes.
-            stack.enter_context(
-                mock.patch.multiple(timeline, CORRECTED_HOP_MS=4_000, CORRECTION_STEP_MS=3_000)
-            )
-            stack.enter_context(mock.patch.object(rollup, "CORRECTED_HOP_MS", 4_000))
+            reach: dict[str, Any] = {"CORRECTED_HOP_MS": 4_000, "CORRECTED_MS": 120_000}
+            stack.enter_context(mock.patch.multiple(timeline, CORRECTION_STEP_MS=3_000, **reach))
+            stack.enter_context(mock.patch.multiple(rollup, **reach))
         if self.rng.random() < 0.8:
             rng = self.rng
             stack.enter_context(
