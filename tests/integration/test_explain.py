@@ -80,6 +80,11 @@ def test_a_published_number_is_taken_apart(broker: Broker, tmp_path: Path) -> No
             ("churn_ratio", {}),
             ("new_customers", {}),
             ("reactivated_customers", {}),
+            ("csat_ratio", {"channel": "email"}),
+            ("nps", {"persona": "student"}),
+            ("ticket_backlog", {}),
+            ("journey_moves", {"from": "aware", "to": "customer"}),
+            ("clv_historic_mean", {}),
         ):
             by = [part for name, value in where.items() for part in ("--by", f"{name}={value}")]
             told = explained(installation, metric, *by)
