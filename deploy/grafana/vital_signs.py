@@ -135,13 +135,14 @@ def together(title: str, *names: str, note: str = "", width: int = 8) -> Panel:
 
 
 def ratio(name: str, *, width: int = 8) -> Panel:
-    """A ratio or mean with n, and with its interval where it is a proportion."""
+    """A ratio or mean with n, and with its interval where it has one."""
     metric = BY_NAME[name]
     queries = [Query(series(name), words(name))]
     note = "n, the denominator, is on the right axis."
-    if metric.is_proportion:
+    if metric.has_interval:
         queries += [Query(series(name, "_low"), "low"), Query(series(name, "_high"), "high")]
-        note = f"The band is the 95 % Wilson interval. {note}"
+        kind = "Wilson" if metric.is_proportion else "normal"
+        note = f"The band is the 95 % {kind} interval. {note}"
     queries.append(Query(series(name, "_denominator"), "n"))
     return Panel(
         words(name),
@@ -275,6 +276,7 @@ ROWS: tuple[Row, ...] = (
             ratio("repeat_buyer_ratio"),
             by("persona", "net_revenue"),
             by("region", "net_revenue"),
+            ratio("clv_historic_mean", width=24),
         ),
     ),
     Row(
@@ -307,6 +309,69 @@ ROWS: tuple[Row, ...] = (
             together("Cancellations", "cancellations", width=12),
             by("persona", "churn_ratio", width=12),
             by("region", "churn_ratio", width=12),
+        ),
+    ),
+    Row(
+        "Social involvement",
+        (
+            together(
+                "Interactions and customers",
+                "social_interactions",
+                "social_withdrawn",
+                "social_customers",
+            ),
+            ratio("social_per_1000_active"),
+            by("network", "social_interactions"),
+            ratio("sentiment_mean", width=12),
+            ratio("engagement_ratio", width=12),
+        ),
+    ),
+    Row(
+        "Satisfaction",
+        (
+            ratio("nps"),
+            ratio("csat_ratio"),
+            by("channel", "csat_ratio"),
+            together("NPS answers", "nps_promoters", "nps_passives", "nps_detractors", width=12),
+            together("CSAT answers", "csat_responses", "csat_satisfied", width=12),
+        ),
+    ),
+    Row(
+        "Support",
+        (
+            together("Tickets", "tickets_opened", "tickets_resolved", "tickets_reopened"),
+            together("Backlog", "ticket_backlog"),
+            ratio("tickets_per_1000_active"),
+            ratio("first_reply_seconds"),
+            together(
+                "First reply, quantiles", "first_reply_seconds_p50", "first_reply_seconds_p90"
+            ),
+            by("channel", "tickets_opened"),
+            ratio("resolution_seconds", width=12),
+            together(
+                "Resolution, quantiles",
+                "resolution_seconds_p50",
+                "resolution_seconds_p90",
+                width=12,
+            ),
+        ),
+    ),
+    Row(
+        "Journey",
+        (
+            by("stage", "journey_customers"),
+            Panel(
+                "Moves between stages",
+                NUMBER,
+                described(["journey_moves"], "One line for each move that was made."),
+                (
+                    Query(
+                        series("journey_moves", **{"from": "!all", "to": "!all"}),
+                        "{{from}} to {{to}}",
+                    ),
+                ),
+            ),
+            by("stage", "journey_stage_seconds_p50"),
         ),
     ),
     Row(

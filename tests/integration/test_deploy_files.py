@@ -210,13 +210,14 @@ def test_every_ratio_has_its_recording_rule_from_numerator_and_denominator() -> 
         for group in loaded(PROMETHEUS / "rules" / "heartline-ratios.yml")["groups"]
         for rule in group["rules"]
     }
-    ratios = [metric.name for metric in METRICS if metric.kind is Kind.RATIO]
     assert recorded == {
-        f"heartline:{name}": (
-            f"max without (instance, pod) (heartline_{name}_numerator) "
-            f"/ (max without (instance, pod) (heartline_{name}_denominator) > 0)"
+        f"heartline:{metric.name}": (
+            ("" if metric.factor == 1 else f"{metric.factor} * ")
+            + f"max without (instance, pod) (heartline_{metric.name}_numerator) "
+            f"/ (max without (instance, pod) (heartline_{metric.name}_denominator) > 0)"
         )
-        for name in ratios
+        for metric in METRICS
+        if metric.kind is Kind.RATIO
     }
 
 
@@ -255,11 +256,12 @@ def test_the_dashboard_is_what_its_program_writes() -> None:
     )
 
 
-def test_the_dashboard_covers_the_four_groups_and_the_engine(dashboard: Json) -> None:
+def test_the_dashboard_covers_every_group_and_the_engine(dashboard: Json) -> None:
     rows = [panel["title"] for panel in dashboard["panels"] if panel["type"] == "row"]
     assert rows == [
         *("Now", "Conversion", "Sessions", "Purchases", "Returns"),
-        *("Retention and churn", "Engine health"),
+        *("Retention and churn", "Social involvement", "Satisfaction", "Support", "Journey"),
+        "Engine health",
     ]
     assert [one["name"] for one in dashboard["templating"]["list"]] == [
         *("window", "persona", "region"),
@@ -282,9 +284,9 @@ def test_every_panel_has_a_unit_a_description_and_the_provisioned_source(dashboa
             assert part["datasource"]["uid"] in sources, panel["title"]
 
 
-def test_a_proportion_is_shown_with_its_interval_and_its_denominator(dashboard: Json) -> None:
+def test_what_has_an_interval_is_shown_with_it_and_its_denominator(dashboard: Json) -> None:
     for metric in METRICS:
-        if metric.is_proportion:
+        if metric.has_interval:
             (chart,) = (
                 panel
                 for panel in panels(dashboard)
@@ -292,7 +294,8 @@ def test_a_proportion_is_shown_with_its_interval_and_its_denominator(dashboard: 
             )
             lines = [target["legendFormat"] for target in chart["targets"]]
             assert lines[1:] == ["low", "high", "n"]
-            assert chart["fieldConfig"]["defaults"]["unit"] == "percentunit"
+            unit = chart["fieldConfig"]["defaults"]["unit"]
+            assert unit == ("percentunit" if metric.is_proportion else "none")
 
 
 def test_what_is_no_proportion_is_no_percentage(dashboard: Json) -> None:
