@@ -5,6 +5,9 @@ Rules:
   the password and any name, because that is what a browser can send for the live page and its
   stream. It is compared in constant time. ``/healthz`` stays open; to a stranger ``/readyz`` says
   no more than its status.
+- Without a token a server of this machine's own answers only who calls it by a name of this machine
+  or one of ``host_names``: else any web page could have a browser here read it, under a name of its
+  own that it makes lead to 127.0.0.1.
 - With a certificate the server speaks TLS 1.2 or newer, and nothing else.
 - Only GET and HEAD, no body; a request line or header of at most 8 KiB, 64 headers.
 - A connection gets HEAD_S for its first request, KEEP_S between two, ANSWER_S to take an answer
@@ -111,9 +114,15 @@ def server_context(section: Section, settings: Settings) -> ssl.SSLContext | Non
     return context
 
 
-def protect(app: web.Application, token: Secret | None) -> None:
-    """Put the door in front of ``app``. Called once, before it runs."""
-    app.middlewares.insert(0, _guard(token))
+def protect(app: web.Application, section: Section, settings: Settings) -> None:
+    """Put the door in front of ``app``. Called once, before it runs.
+
+    Raises SecretUnusable for a token that can't be used.
+    """
+    http: Worker | Serve = getattr(settings, section)
+    token = read_token(section, settings)
+    names = None if token is not None or is_open(http.host) else frozenset(http.host_names)
+    app.middlewares.insert(0, _guard(token, names, section))
     app.on_response_prepare.append(_add_headers)
 
 
@@ -123,13 +132,15 @@ async def _add_headers(_request: web.Request, response: web.StreamResponse) -> N
             response.headers[name] = value
 
 
-def _guard(token: Secret | None) -> Any:
+def _guard(token: Secret | None, names: frozenset[str] | None, section: Section) -> Any:
     expected = None if token is None else _digest(str(token))
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.method not in {"GET", "HEAD"}:
             return _refusal(405, "only GET and HEAD", {"Allow": "GET, HEAD"})
+        if names is not None and not _is_ours(request.host, names):
+            return _refusal(421, f"not known here by this name: see [{section}] host_names", {})
         if request.can_read_body:
             return _refusal(413, "no request here has a body", {"Connection": "close"})
         if expected is not None and request.path not in OPEN_PATHS:
@@ -145,6 +156,12 @@ def _guard(token: Secret | None) -> Any:
         return await handler(request)
 
     return guard
+
+
+def _is_ours(host: str, names: frozenset[str]) -> bool:
+    """Whether a Host header, with or without a port, names this machine or is one of ``names``."""
+    name = host.rpartition("]")[0].removeprefix("[") if "]" in host else host.partition(":")[0]
+    return name.lower() in names or not is_open(name.lower())
 
 
 def _digest(text: str) -> bytes:

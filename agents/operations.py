@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from agents.http_door import STRANGER, HttpServer, protect, read_token
+from agents.http_door import STRANGER, HttpServer, protect
 from agents.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class OperatingServer:
         self._registry = registry
         self._reasons = reasons
         app = web.Application()
-        protect(app, read_token("worker", settings))
+        protect(app, "worker", settings)
         app.add_routes(
             [
                 web.get("/metrics", self._metrics),

@@ -15,7 +15,7 @@ import signal
 from agents.collector import EVERYONE
 from agents.exported import exported_metrics
 from agents.failures import Unusable
-from agents.http_door import HttpServer, protect, read_token
+from agents.http_door import HttpServer, protect
 from agents.kafka_client import client_arguments
 from agents.kafka_probe import probe
 from agents.results_api import create_web
@@ -68,7 +68,7 @@ async def serve(settings: Settings, serving: Serving) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     app = create_web(serving, max_streams=settings.serve.max_streams)
-    protect(app, read_token("serve", settings))
+    protect(app, "serve", settings)
     server = HttpServer(app, "serve", settings, shutdown_s=2.0)
     await server.start()
     log.info("live page, /metrics and API: %s/", server.url)

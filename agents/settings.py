@@ -149,6 +149,7 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_file: str = ""
     certificate_file: str = ""
     key_file: str = ""
+    host_names: tuple[str, ...] = ()
     max_connections: int = 64
     log_format: Literal["plain", "json"] = "plain"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -166,6 +167,8 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_file: str = ""
     ca_file: str = ""
     """By what `heartline watch` knows a serve that speaks TLS; the system's authorities if empty."""
+    host_names: tuple[str, ...] = ()
+    """Names under which a proxy on this machine passes requests on, where no token is asked for."""
     max_connections: int = 512
     max_streams: int = 200
     series_budget: int = 50_000

@@ -19,8 +19,8 @@ from aiohttp.test_utils import TestServer
 from agents.collector import Exported
 from agents.http_door import protect
 from agents.results_api import create_web
-from agents.secret import Secret
 from agents.serving import Serving
+from agents.settings import Settings
 from schemas.records import PublishedResult
 from tests.rig.needs import needs_chromium
 from tests.rig.processes import PATIENCE_SECONDS
@@ -294,7 +294,9 @@ async def opened(url: str, folder: Path, size: str = "1280,1500") -> AsyncIterat
 async def served(serving: Serving, token: str | None = None) -> AsyncIterator[str]:
     """The web application of ``serving``, behind its door; its address."""
     app = create_web(serving)
-    protect(app, None if token is None else Secret(token))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HEARTLINE_SERVE_TOKEN", token or "")
+        protect(app, "serve", Settings())
     async with TestServer(app, host="127.0.0.1") as server:
         try:
             yield f"http://127.0.0.1:{server.port}/"

@@ -14,7 +14,7 @@ from aiohttp import web
 from agents import http_door, secret
 from agents.failures import CommandFailed
 from agents.http_door import STRANGER, STREAM, HttpServer, is_open, protect, read_token
-from agents.secret import Secret, SecretUnusable
+from agents.secret import SecretUnusable
 from agents.settings import Settings
 from agents.watching import ServeSource, Unreachable
 from tests.rig.certificates import Authority
@@ -50,7 +50,9 @@ async def serving(token: str | None = None, **http: Any) -> AsyncIterator[HttpSe
         {"worker": {"port": 0, **http}}, source="heartline.toml", environment={}
     )
     app = web.Application()
-    protect(app, None if token is None else Secret(token))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HEARTLINE_WORKER_TOKEN", token or "")
+        protect(app, "worker", settings)
     for path in ("/", "/healthz", "/readyz"):
         app.router.add_get(path, _hello)
     app.router.add_get("/big", _big)
@@ -161,6 +163,42 @@ def test_a_token_in_the_file_is_refused() -> None:
         Settings.from_mapping({"worker": {"token": TOKEN}}, source="t", environment={})
 
 
+@pytest.mark.parametrize(
+    "name, status",
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:8077", 200),
+        ("localhost:1", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:8077", 200),
+        ("metrics.example.org", 200),
+        ("metrics.example.org:443", 200),
+        ("rebound.attacker.example", 421),
+        ("rebound.attacker.example:8077", 421),
+        ("10.0.0.7", 421),
+        ("localhost.attacker.example", 421),
+    ],
+)
+async def test_without_a_token_a_strange_name_that_leads_here_opens_nothing(
+    name: str, status: int
+) -> None:
+    async with serving(host_names=["metrics.example.org"]) as server:
+        assert (await ask(server, headers={"Host": name}))[0] == status
+    async with serving(TOKEN) as server:
+        # With a token the name doesn't matter: no page has it.
+        assert (await ask(server, headers={"Host": name, **BEARER}))[0] == 200
+
+
+async def test_a_server_for_others_is_called_by_any_name() -> None:
+    async with serving(host="0.0.0.0") as server:  # noqa: S104 - that is what is tested
+        url = f"http://127.0.0.1:{port_of(server)}/"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, headers={"Host": "metrics.example.org"}) as answer,
+        ):
+            assert answer.status == 200
+
+
 # -- how much ----------------------------------------------------------------------------------
 
 
@@ -180,10 +218,10 @@ async def test_a_body_is_refused_unread() -> None:
 @pytest.mark.parametrize(
     "head, status",
     [
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n" % (b"y" * 8_000), b"200"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n" % (b"y" * 9_000), b"400"),
-        (b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n" % (b"y" * 9_000), b"400"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n%s\r\n" % (b"A: b\r\n" * 200), b"400"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n" % (b"y" * 8_000), b"200"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n" % (b"y" * 9_000), b"400"),
+        (b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"y" * 9_000), b"400"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % (b"A: b\r\n" * 200), b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"400"),
     ],
 )
@@ -200,7 +238,7 @@ async def test_a_connection_too_many_is_turned_away_and_the_others_go_on() -> No
     async with serving(max_connections=2) as server:
         held = [await asyncio.open_connection("127.0.0.1", port_of(server)) for _ in range(2)]
         for reader, writer in held:
-            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"200" in await reader.readline()
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
         assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 503 ")
@@ -220,7 +258,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_door, "ANSWER_S", 0.3)
 
 
-@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nSlow: "])
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\nSlow: "])
 async def test_who_does_not_finish_asking_is_cut_off(said: bytes, impatient: None) -> None:
     async with serving() as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
@@ -233,7 +271,7 @@ async def test_who_does_not_take_the_answer_is_cut_off(impatient: None) -> None:
     async with serving() as server:
         # A small buffer: what isn't read stays with the server.
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server), limit=1_024)
-        writer.write(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /big HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await asyncio.sleep(1.5)
         taken = b""
         with contextlib.suppress(ConnectionError):
@@ -300,7 +338,7 @@ async def test_with_a_certificate_it_speaks_tls_and_nothing_else(authority: Auth
         with pytest.raises(aiohttp.ClientError):
             await ask(server, ssl=old)
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"HTTP" not in await asyncio.wait_for(reader.read(), 15)
         writer.close()
 
