@@ -178,6 +178,11 @@ class Keeper:
         partition.state.load(tables[CUSTOMERS])
         partition.state.evicted.load(tables[EVICTED])
         partition.resume(marker.position)
+        # Who was deleted and has not left memory was forgotten: what was begun then is gone on with.
+        journal.erase(
+            CUSTOMERS,
+            [name for name in journal.deleted(CUSTOMERS) if name not in partition.state.evicted],
+        )
         keeper._next_partial = marker.next_partial
         for row_key in sorted(tables[PARTIALS]):
             row = tables[PARTIALS][row_key]
@@ -214,11 +219,15 @@ class Keeper:
         changes[TIMELINE] = self._timeline.changes()
         changes[PARTIALS], self._partial_changes = self._partial_changes, {}
         position = self.partition.position()
-        if position == self._position and not any(changes):
+        if position == self._position and not any(changes) and not self._journal.is_erasing:
             return None
         self._position = position
         self._seq += 1
         written = self._journal.write(changes, claim=self.claim, seq=self._seq, read=self._read)
+        if state.forgotten:
+            self._journal.erase(CUSTOMERS, state.forgotten)
+            self._journal.erase(EVICTED, list(changes[EVICTED]))
+            state.forgotten.clear()
         superseded = [chunk.key for chunk in written.dropped] + self._inherited
         self._inherited = []
         is_whole = self._since_whole is None or self._since_whole >= WHOLE_EVERY

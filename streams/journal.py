@@ -12,6 +12,8 @@ rewriting.
   most twice what changed, and by taking the emptiest chunks first that is enough to keep all chunks
   together below about twice what is live.
 - The number of chunks is bounded too: beyond `chunk_limit` the smallest are put together.
+- A key can be *erased*: every chunk that holds a row of it, dead or alive, is cleaned by the next
+  checkpoints whatever that costs, and then the chunk that holds its deletion row.
 
 Only the manifest and the index are held here. The rows' bytes belong to whoever hands them over;
 ``read`` gives them again when a chunk is cleaned.
@@ -119,6 +121,16 @@ class NewChunk(NamedTuple):
     value: bytes
 
 
+class Erasure(NamedTuple):
+    """Keys of a table, the chunks that still hold rows of them, and the numbers of their deletion
+    rows.
+    """
+
+    table: int
+    chunks: set[ChunkId]
+    buried: dict[str, int]
+
+
 class Written(NamedTuple):
     """What a checkpoint changes in the store."""
 
@@ -153,6 +165,7 @@ class Journal:
         """
         self._dead: list[Chunk] = []
         """Chunks without a live row that are still in the manifest."""
+        self._erasures: list[Erasure] = []
         self._number = 0
         self._credit = 0
 
@@ -166,7 +179,33 @@ class Journal:
         """How many deletion rows there are."""
         return sum(map(len, self._buried))
 
+    @property
+    def is_erasing(self) -> bool:
+        """Whether there are rows left of a key that was erased."""
+        return bool(self._erasures)
+
     # -- writing
+
+    def erase(self, table: int, keys: Collection[str]) -> None:
+        """Of these keys no chunk is to keep a row but a live one, nor the word that they were deleted.
+
+        To be said after the write that deleted them. `write` does it, at most `_CARRY_BYTES` at a
+        time.
+        """
+        where, wanted = self._where[table], frozenset(keys)
+        holding = {
+            chunk.id
+            for chunk in self.chunks.values()
+            if any(where.get(key) is not chunk for key in wanted.intersection(chunk.keys[table]))
+        }
+        buried = self._buried[table]
+        graves = {key: buried[key] for key in wanted & buried.keys()}
+        if holding or graves:
+            self._erasures.append(Erasure(table, holding, graves))
+
+    def deleted(self, table: int) -> list[str]:
+        """The keys of which a deletion row is left."""
+        return list(self._buried[table])
 
     def write(
         self,
@@ -180,6 +219,9 @@ class Journal:
 
         ``read`` is asked only for rows that are not among the changes.
         """
+        # After `load` nothing has expired yet, so that `erase` may still be told of it.
+        self._go_on_erasing()
+        self._expire()
         rows = [self._replace(table, one) for table, one in enumerate(changes)]
         fresh_bytes = sum(map(_bytes_of, rows))
         self.fresh_bytes += fresh_bytes
@@ -195,6 +237,7 @@ class Journal:
             for part, (body, value) in enumerate(_encoded(rows))
         ]
         self.written_bytes += sum(len(chunk.value) for chunk in added)
+        self._go_on_erasing()
         self._expire()
         return Written(added, [chunk.id for chunk in dropped], fresh_bytes)
 
@@ -231,6 +274,7 @@ class Journal:
         found: dict[ChunkId, Chunk] = {}
         live = [chunk for chunk in self.chunks.values() if any(chunk.live)]
         size = sum(chunk.size for chunk in live)
+        self._take_erased(found)
         left = min(self._credit, at_most)
         wanted: list[Chunk] = []
         if self.buried > GRAVES + sum(map(len, self._where)) // GRAVES_SHARE:
@@ -252,6 +296,36 @@ class Journal:
                 left -= chunk.live_bytes
                 self._credit -= chunk.live_bytes
         return list(found.values())
+
+    def _take_erased(self, found: dict[ChunkId, Chunk]) -> None:
+        """The first of the chunks that hold erased rows, outside of any credit."""
+        room = _CARRY_BYTES
+        for chunk_id in dict.fromkeys(one for erasure in self._erasures for one in erasure.chunks):
+            chunk = self.chunks.get(chunk_id)
+            if chunk is not None and any(chunk.live):
+                room -= chunk.live_bytes
+                if room < 0 and found:
+                    return
+                found[chunk_id] = chunk
+
+    def _go_on_erasing(self) -> None:
+        """Where no chunk holds a row of the keys any more, their deletion rows go as well."""
+        going, self._erasures = self._erasures, []
+        for erasure in going:
+            erasure.chunks.intersection_update(self.chunks)
+            if erasure.chunks:
+                self._erasures.append(erasure)
+                continue
+            buried, where = self._buried[erasure.table], self._where[erasure.table]
+            # A key that was written or deleted since is not meant.
+            over = [key for key, born in erasure.buried.items() if buried.get(key) == born]
+            graves = [where.pop(key) for key in over]
+            for key in over:
+                del buried[key]
+            self._lose(erasure.table, Counter(graves))
+            if graves:
+                last = {chunk.id for chunk in graves}
+                self._erasures.append(Erasure(erasure.table, last, {}))
 
     def _carry(self, victim: Chunk, rows: list[Rows], read: Read) -> None:
         """The live rows of a chunk that is cleaned go with the fresh ones."""
@@ -332,7 +406,6 @@ class Journal:
             for key in gone:
                 del known[key]
             live.append(cast("dict[str, bytes]", known))
-        journal._expire()
         return journal, live
 
 

@@ -100,6 +100,8 @@ class State:
         """While `is_tracked`: whoever may have changed since the list was last cleared, with
         repetitions.
         """
+        self.forgotten: list[str] = []
+        """While `is_tracked`: of whom no row is to be left, not even a dead one."""
         self.recent_ids = RecentIds()
         self.timeline = Timeline(
             config, fire=self._fire_timers, next_due_ms=self._next_due_ms, on_report=on_report
@@ -645,6 +647,7 @@ class State:
         self.recent_ids.release(customer)
         if self.is_tracked:
             self.touched.append(customer)
+            self.forgotten.append(identity)
 
     def _take_attributes(self, customer: Customer, event: Event, at: int) -> None:
         """The newest value of each attribute by event time decides the cell the customer will

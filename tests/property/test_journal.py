@@ -111,6 +111,40 @@ class JournalModel(RuleBasedStateMachine):
         self.epoch += 1
         self.store.journal, _ = Journal.load(self.store.manifest(), self.store.values, TABLES)
 
+    @precondition(lambda self: hasattr(self, "store"))
+    @rule(
+        gone=st.sets(st.sampled_from(KEYS), min_size=1, max_size=3),
+        more=st.lists(changes, max_size=2),
+    )
+    def erase(self, gone: set[str], more: list[list[Rows]]) -> None:
+        """While others change, and until it is done: then no chunk names the keys any more."""
+        store = self.store
+        self.write([dict.fromkeys(gone, None), {}])
+        store.journal.erase(0, gone)
+        for rows in more:
+            self.write([{key: row for key, row in rows[0].items() if key not in gone}, rows[1]])
+        for _ in range(100):
+            if not store.journal.is_erasing:
+                break
+            self.write([{}, {}])
+        assert not store.journal.is_erasing
+        for chunk in store.journal.chunks.values():
+            assert gone.isdisjoint(chunk.keys[0])
+
+    @precondition(lambda self: hasattr(self, "store"))
+    @rule(key=st.sampled_from(KEYS), again=rows, crashes=st.booleans())
+    def erase_and_write_again(self, key: str, again: bytes | None, crashes: bool) -> None:
+        """What is written or deleted under the key before the erasure is done is as any other row."""
+        store = self.store
+        self.write([{key: None}, {}])
+        store.journal.erase(0, [key])
+        if crashes:
+            self.take_over()
+            store.journal.erase(0, store.journal.deleted(0))
+        self.write([{key: b"back"}, {}])
+        self.write([{key: again}, {}])
+        self.write([{}, {}])
+
     @invariant()
     def reads_back(self) -> None:
         if hasattr(self, "store"):

@@ -13,7 +13,9 @@ import pytest
 from schemas.decode import Decoder
 from schemas.reasons import Reason
 from schemas.topics import Source
+from streams import journal
 from streams.admission import Admission, Admitted
+from streams.claims import Claim
 from streams.config import CoreConfig
 from streams.customers import Customer
 from streams.evaluate import evaluate
@@ -21,6 +23,7 @@ from streams.last_seen import NEVER
 from streams.state import retention_ms
 from streams.timers import Wheel
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
+from tests.rig.durable import write
 from tests.rig.hand import Hand, Record, order, view
 
 T0 = 20_000 * DAY_MS
@@ -183,6 +186,32 @@ def test_tickets_and_stage_of_a_forgotten_customer_are_nobodys() -> None:
     assert hand.value_at("ticket_backlog", T0 + HOUR_MS) == 1
     assert hand.value_at("tickets_opened", T0 + HOUR_MS) == 2
     assert hand.value_at("journey_customers", T0 + HOUR_MS) == 2
+
+
+def test_no_chunk_on_record_names_a_forgotten_customer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_CARRY_BYTES", 300)  # it takes many checkpoints
+    hand = Hand(CONFIG)
+
+    def on_record() -> bytes:
+        chunks = hand.log.read().restore(CONFIG, Claim(99, "reader"))._journal.chunks
+        values = {key: value or b"" for _, key, value in hand.log.records}
+        return b"".join(values[chunk.key] for chunk in chunks)
+
+    for minute in range(20):
+        for name in ("gone", "here", f"c{minute}"):
+            hand.send(view(name, T0 + minute * MINUTE_MS, f"{name} {minute}"))
+        hand.pass_time(T0 + minute * MINUTE_MS + 1)
+        write(hand.log, hand.keeper)
+    assert on_record().count(b"gone") > 3
+    hand.append(Source.SESSIONS, forgotten("gone", T0 + 20 * MINUTE_MS))
+    hand.pass_time(T0 + 21 * MINUTE_MS)
+    for number in range(40):
+        if number in {1, 20}:
+            hand.restore()
+        write(hand.log, hand.keeper)
+    assert write(hand.log, hand.keeper) is None
+    assert b"gone" not in on_record()
+    assert hand.partition.state.find("here") is not None
 
 
 def test_who_is_forgotten_and_back_at_once_has_one_timer() -> None:
