@@ -55,9 +55,12 @@ def planned_topics(settings: Settings) -> tuple[TopicPlan, ...]:
             configs["retention.ms"] = str(days * DAY_MS)
         return TopicPlan(name, partitions, kafka.replication, configs)
 
+    state = plan(topics.state, kafka.partitions, "compact")
+    # Else what was deleted could stay on the broker's disk for as long as a segment is open.
+    state.configs["max.compaction.lag.ms"] = str(DAY_MS)
     return (
         *(plan(name, kafka.partitions) for name in topics.sources),
-        plan(topics.state, kafka.partitions, "compact"),
+        state,
         plan(topics.partials, 1, "delete", 2),
         plan(topics.results, 1, "compact,delete", 7),
         plan(topics.signals, kafka.partitions, "delete", 30),
