@@ -22,6 +22,9 @@ from streams.sums import Additive, Distribution, Stock
 from streams.timeline import Timeline
 from streams.timers import Wheel
 
+# As plain integers: in the fold a look-up of a member, or a set of members, costs as much as a call.
+_LAPSED = int(Stage.LAPSED)
+
 
 class Journey:
     """Moves customers between stages and counts it into a timeline."""
@@ -42,8 +45,9 @@ class Journey:
             self._pane.stock(Stock.CUSTOMERS, customer.cell, 1)
             self._pane.stock_own(Stock.CUSTOMERS, Stage.AWARE, 1)
             self._arm(customer)
-        customer.reached = max(customer.reached, stage)
-        if customer.stage == Stage.LAPSED:
+        if stage > customer.reached:
+            customer.reached = int(stage)
+        if customer.stage == _LAPSED:
             if is_activity:
                 # Whoever lapsed in this very pane still stands in the wheel.
                 is_armed = customer.stage_at >= self._timeline.pane_start
@@ -52,7 +56,7 @@ class Journey:
                     self._arm(customer)
         elif customer.stage < customer.reached:
             self.expire(customer, at)
-            if customer.stage != Stage.LAPSED:
+            if customer.stage != _LAPSED:
                 self._move(customer, customer.reached, at)
 
     def expire(self, customer: Customer, at: int) -> None:
@@ -63,7 +67,7 @@ class Journey:
 
     def due_of(self, customer: Customer) -> int | None:
         """When the customer lapses if nothing more happens; None if there is nothing to lapse."""
-        if customer.stage in {NOWHERE, Stage.LAPSED}:
+        if customer.stage == NOWHERE or customer.stage == _LAPSED:  # noqa: PLR1714 - see `_LAPSED`
             return None
         return max(customer.last_activity, customer.stage_at) + LAPSE_MS
 
@@ -96,8 +100,8 @@ class Journey:
 
     def _move(self, customer: Customer, new: int, at: int) -> None:
         old, cell, pane = customer.stage, customer.cell, self._pane
-        pane.count_own(Additive.JOURNEY_MOVES, cell, MOVE_OF[Stage(old), Stage(new)])
+        pane.count_own(Additive.JOURNEY_MOVES, cell, MOVE_OF[old][new])
         pane.last(Distribution.STAGE, cell, at - customer.stage_at, old)
         pane.stock_own(Stock.CUSTOMERS, old, -1)
         pane.stock_own(Stock.CUSTOMERS, new, 1)
-        customer.stage, customer.stage_at = new, at
+        customer.stage, customer.stage_at = int(new), at

@@ -16,6 +16,8 @@ from streams.sums import ADDITIVES, STOCKS, Additive, Distribution, Mark, Stock
 CONVERTED = 2
 BOUNCED = 1
 _FLAGS = 4
+_FEW = 32
+"""So many durations are faster one by one."""
 LOGS = (
     "active_cells",
     "active_from",
@@ -133,8 +135,8 @@ class OpenPane:
 
     def stock(self, stock: Stock, cell: int, change: int) -> None:
         """A stock changes in a cell."""
-        place = self._stocks + stock * self._places + cell
-        self.summed[place] = self.summed.get(place, 0) + change
+        place, summed = self._stocks + stock * self._places + cell, self.summed
+        summed[place] = summed.get(place, 0) + change
 
     def stock_own(self, stock: Stock, value: int, change: int) -> None:
         """A stock changes at a value of its own dimension."""
@@ -184,8 +186,11 @@ class OpenPane:
                 np.array(self.owned, np.int64), minlength=ADDITIVES * self._own
             ).reshape(ADDITIVES, self._own)
             self.owned.clear()
-        for place, duration_ms in zip(self.lasted, self.lasted_ms, strict=True):
-            self._enter_duration(durations, place, duration_ms)
+        if len(self.lasted) > _FEW:
+            self._enter_durations(durations)
+        else:
+            for place, duration_ms in zip(self.lasted, self.lasted_ms, strict=True):
+                self._enter_duration(durations, place, duration_ms)
         self.lasted.clear()
         self.lasted_ms.clear()
         self.counted.clear()
@@ -228,9 +233,26 @@ class OpenPane:
             return columns
         return [self._customer_columns + where - self._cells]
 
+    def _enter_durations(self, durations: dict[int, int]) -> None:
+        """All that were logged."""
+        distributions, where = np.divmod(np.array(self.lasted, np.int64), self._places)
+        lanes, bins = np.array(self._lanes)[distributions], bins_of(np.array(self.lasted_ms))
+        of_cell = where < self._cells
+        columns = self._columns_of_cells[where[of_cell]]
+        own = self._customer_columns + where[~of_cell] - self._cells
+        keys = np.concatenate(
+            [
+                ((lanes[of_cell, None] + columns) * BINS + bins[of_cell, None]).reshape(-1),
+                (lanes[~of_cell] + own) * BINS + bins[~of_cell],
+            ]
+        )
+        places, counts = np.unique(keys, return_counts=True)
+        for place, count in zip(places.tolist(), counts.tolist(), strict=True):
+            durations[place] = durations.get(place, 0) + count
+
     def _enter_duration(self, durations: dict[int, int], place: int, duration_ms: int) -> None:
-        # One by one: these are rare beside the sessions, and a bin by numpy costs as much for one
-        # as for a hundred.
+        # One by one: these are rare beside the sessions, and a bin by numpy costs as much for one as
+        # for a hundred.
         distribution, where = divmod(place, self._places)
         lane, at = self._lanes[distribution], bin_of(duration_ms)
         for column in self._columns_at(where):

@@ -35,4 +35,7 @@ MOVES = tuple(
     (old, new) for old in Stage for new in Stage if new > old or (old is Stage.LAPSED and new < old)
 )
 """All moves there are: up, into silence, and back from it."""
-MOVE_OF = {move: index for index, move in enumerate(MOVES)}
+MOVE_OF = tuple(
+    tuple(MOVES.index((old, new)) if (old, new) in MOVES else -1 for new in Stage) for old in Stage
+)
+"""``MOVE_OF[old][new]`` is the move's place in `MOVES`; -1 where there is none."""

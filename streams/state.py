@@ -270,12 +270,10 @@ class State:
                     pane.sum(Additive.REVENUE_MICROS, cell, micros)
                 if customer.session_start >= 0:
                     customer.session_converted = CONVERTED
-                if customer.stage != Stage.LOYAL:
+                reached = self._stage_of_orders(customer)
+                if customer.stage != reached:
                     self._journey.reach(
-                        customer,
-                        self._stage_of_orders(customer),
-                        at,
-                        is_activity=self._orders_are_activity,
+                        customer, reached, at, is_activity=self._orders_are_activity
                     )
             else:
                 self._fold_other(customer, event, at, micros)
