@@ -15,11 +15,13 @@ from schemas.reasons import Reason
 from schemas.topics import Source
 from streams import journal
 from streams.admission import Admission, Admitted
+from streams.arrivals import name_in
 from streams.claims import Claim
 from streams.config import CoreConfig
 from streams.customers import Customer
 from streams.evaluate import evaluate
 from streams.last_seen import NEVER
+from streams.pseudonyms import Pseudonyms
 from streams.state import retention_ms
 from streams.timers import Wheel
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
@@ -277,6 +279,24 @@ def test_one_that_would_forget_nobody_is_a_dead_letter(refused: Record, reason: 
     admitted = admit(refused)
     assert [found for _, found, _ in admitted.dead] == [reason]
     assert admitted.arrivals == []
+
+
+def test_where_ids_are_hashed_it_forgets_the_pseudonym_and_keeps_no_id() -> None:
+    pseudonyms = Pseudonyms(b"k" * 32)
+    admission = Admission(
+        CONFIG,
+        Decoder(),
+        partition=0,
+        partitions=1,
+        partition_of=lambda _key, _partitions: 0,
+        pseudonyms=pseudonyms,
+    )
+    event = Record(b"c", json.dumps(nps("c", T0)).encode(), 0, T0)
+    admission.admit(Source.SUPPORT, [event])
+    assert "c" in pseudonyms.known
+    admitted = admission.admit(Source.SUPPORT, [record("c", key="c")])
+    assert [name_in(arrival) for arrival in admitted.arrivals] == [Pseudonyms(b"k" * 32).of("c")]
+    assert "c" not in pseudonyms.known
 
 
 def test_it_tells_no_time_and_a_batch_of_nothing_else_has_no_lag() -> None:
