@@ -68,6 +68,7 @@ class StateLog:
         """Why the newest marker can't be used."""
         self._keys: dict[bytes, None] = {}
         """Keys with a value in the log, without claims, as far as read."""
+        self._claim_keys: set[bytes] = set()
 
     @property
     def claims(self) -> ClaimLog:
@@ -95,7 +96,9 @@ class StateLog:
         kind, _, rest = key.partition(b"|")
         if kind == CLAIM.encode():
             if value is None:
-                self._keys.pop(key, None)
+                self._claim_keys.discard(key)
+            else:
+                self._claim_keys.add(key)
             return
         if value is None:
             self._keys.pop(key, None)
@@ -201,8 +204,9 @@ class StateLog:
         chunks and claims. A new owner's first manifest is whole.
         """
         live = {chunk.key for chunk in self._manifest} if self._marker is not None else set()
-        forgotten = [c.key for c in self._claims.claimed if self._claims.is_forgotten(c)]
-        return [key for key in self._keys if key not in live] + forgotten
+        remembered = {claim.key for claim in self._claims.claimed}
+        superseded = [key for key in self._keys if key not in live]
+        return superseded + sorted(self._claim_keys - remembered)
 
     def describe(self) -> Description:
         """What stands here, whether or not it can be gone on from."""

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.topics import Source
 from streams import checkpoint as sizes
-from streams import journal, timeline_rows
+from streams import claims, journal, timeline_rows
 from streams.checkpoint import (
     DamagedMarker,
     Figures,
@@ -315,6 +315,18 @@ def test_a_claim_may_be_deleted_after_a_thousand_epochs() -> None:
     old = log.claim("a")
     log.append([LogRecord(Claim(5_000, "b").key, b"{}"), LogRecord(old.key, None)])
     assert log.read().owner == Claim(5_000, "b")
+
+
+def test_claims_that_are_no_longer_remembered_are_deleted_with_what_is_superseded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(claims, "REMEMBERED_EPOCHS", 3)
+    log = MemoryLog()
+    for _ in range(9):
+        write(log, log.take_over(CONFIG))
+    log.compact(tombstones=False)
+    kept = [key for _, key, _ in log.records if key.startswith(b"c|")]
+    assert kept == [Claim(epoch, "w").key for epoch in (7, 8, 9)]
 
 
 def test_a_fresh_partition_cleans_up_what_stands_in_its_log() -> None:
