@@ -80,6 +80,23 @@ SEASONS = Shape(
     lateness_ms=3 * DAY_MS,
     marathons=False,
 )
+YEARS = Shape(
+    name="years",
+    windows=(
+        (6 * HOUR_MS, 6 * HOUR_MS),
+        (DAY_MS, 6 * HOUR_MS),
+        (3 * DAY_MS, DAY_MS),
+        (7 * DAY_MS, DAY_MS),
+        (10 * DAY_MS, DAY_MS),
+    ),
+    session_gap_ms=30 * MINUTE_MS,
+    base_ms=30 * MINUTE_MS,
+    span_ms=600 * DAY_MS,
+    customers=16,
+    visits=14,
+    marathons=False,
+)
+"""Long enough for customers to leave memory and come back."""
 SHAPES = (MINUTES, DAYS, MONTHS, SEASONS)
 
 
