@@ -37,6 +37,8 @@ UNITS = {
 COLUMNS = 24
 NUMBER = "locale"
 
+EVERYONE = {"persona": "all", "region": "all"}
+
 Json = dict[str, Any]
 
 
@@ -156,14 +158,13 @@ def ratio(name: str, *, width: int = 8) -> Panel:
 
 def by(label: str, name: str, *, width: int = 8) -> Panel:
     """One line for each value of a segment or channel, whatever segment is chosen above."""
-    everyone = {"persona": "all", "region": "all"}
     return Panel(
         f"{words(name)} by {label}",
         unit_of(BY_NAME[name]),
         described(
             [name], f"One line for each {label}; the choice of persona and region is not used."
         ),
-        (Query(series(name, **{**everyone, label: "!all"}), "{{" + label + "}}"),),
+        (Query(series(name, **{**EVERYONE, label: "!all"}), "{{" + label + "}}"),),
         width=width,
     )
 
@@ -363,10 +364,13 @@ ROWS: tuple[Row, ...] = (
             Panel(
                 "Moves between stages",
                 NUMBER,
-                described(["journey_moves"], "One line for each move that was made."),
+                described(
+                    ["journey_moves"],
+                    "One line for each move; the choice of persona and region is not used.",
+                ),
                 (
                     Query(
-                        series("journey_moves", **{"from": "!all", "to": "!all"}),
+                        series("journey_moves", **EVERYONE, **{"from": "!all", "to": "!all"}),
                         "{{from}} to {{to}}",
                     ),
                 ),

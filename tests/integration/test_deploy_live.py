@@ -143,6 +143,22 @@ def produce(installation: Installation) -> None:
                 body["customer_id"] = f"once{number}"
             key = str(body["customer_id"]).encode()
             records.append((names.sources[source], key, json.dumps(body).encode(), None))
+        # By chance no ticket of the chosen segment may be resolved.
+        for step, kind in enumerate(("ticket_opened", "ticket_replied", "ticket_resolved"), 1):
+            number += 1
+            body = {
+                "type": kind,
+                "event_id": f"e{number}",
+                "customer_id": f"asks{seed}",
+                "ticket_id": f"t{seed}",
+                "persona": "regular",
+                "region": "north",
+                "occurred_at": start_ms + (BURST_S + step) * 1000,
+            }
+            if kind == "ticket_opened":
+                body["channel"] = "email"
+            key = str(body["customer_id"]).encode()
+            records.append((names.support, key, json.dumps(body).encode(), None))
     records.append((names.sources[Source.SESSIONS], b"c1", b'{"type":', None))
     installation.topics.produce(records)
 
@@ -300,7 +316,7 @@ def test_every_business_series_is_scraped_once_under_the_stable_instance(running
     instances = running.prometheus.query('count by (instance) ({__name__=~"heartline_active_.+"})')
     assert [sample.labels for sample in instances] == [{"instance": "heartline"}]
     series = '{__name__=~"heartline_.+", job="heartline-serve"}'
-    labels = "__name__, window, persona, region, channel, outcome"
+    labels = "__name__, window, persona, region, channel, network, stage, from, to, outcome"
     assert running.prometheus.query(f"count by ({labels}) ({series}) > 1") == []
     both = "count by (__name__) (count by (__name__, job) ({__name__=~'heartline_.+'})) > 1"
     shared = {sample.labels["__name__"] for sample in running.prometheus.query(both)}
