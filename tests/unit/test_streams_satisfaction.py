@@ -25,7 +25,7 @@ def told() -> Told:
 
 
 def classes(told: Told, at_ms: int, **labels: str) -> list[object]:
-    return [told.at(name, at_ms, **labels).value for name in CLASSES]
+    return [told.at(name, at_ms, 0, **labels).value for name in CLASSES]
 
 
 @pytest.mark.parametrize(
