@@ -33,6 +33,8 @@ from streams.state_log import StateLog
 from tests.simulation.log import Record
 from tests.simulation.workload import partition_of
 
+_EVERYBODY = 1 << 30
+
 
 class Received(NamedTuple):
     """Records ``[start, end)`` of an input, and whether the partition was in its replay before and
@@ -254,13 +256,20 @@ def _standing_still(source: Source) -> int:
 
 
 def picture(partition: Partition) -> dict[str, Any]:
-    """All that a partition knows, in an order that depends on nothing but that."""
+    """All that a partition knows, in an order that depends on nothing but that.
+
+    When the silent are put away depends on the checkpoints, and changes no figure: here they all are.
+    """
     state, timeline = partition.state, partition.state.timeline
+    for _ in range(2):
+        state._sweep, state._next_sweep_ms = [], NEVER
+        state.put_away(looked_at=_EVERYBODY, moved=_EVERYBODY)
     names = sorted(state.customers.keys() | state.packed.keys())
     rows = state.rows_of(names)
     return {
         "position": plain(partition.position()),
         "customers": {n: row.hex() for n, row in zip(names, rows, strict=True) if row is not None},
+        "evicted": sorted(row.tobytes().hex() for row in state.evicted._rows if any(row.item())),
         "values": plain(timeline.values()),
         "arrays": plain(timeline.arrays()),
         "logs": {name: plain(getattr(timeline.pane, name)) for name in LOGS},

@@ -29,7 +29,7 @@ from tests.simulation.loop import SimulationStuck
 from tests.simulation.mutations import Mutation
 from tests.simulation.state_watch import StateWatch
 from tests.simulation.worker import Worker
-from tests.simulation.workload import END_MS, LASTS_S, workload
+from tests.simulation.workload import LASTS_S, workload
 
 FAULTS_END_S = LASTS_S + 8.0
 SETTLES_WITHIN_S = 60.0
@@ -39,12 +39,15 @@ _AFTERWARDS_S = 3.0
 """Two checkpoints and their partials after the last record was read."""
 
 
-def settings_of(seed: int) -> Settings:
-    """Small windows, so that a few seconds hold many of their boundaries."""
+def settings_of(seed: int, *, has_rollup: bool) -> Settings:
+    """Small windows, so that a few seconds hold many of their boundaries; fewer where each boundary
+    makes hundreds of results.
+    """
     rng = random.Random(f"settings {seed}")
+    hopping = ["12s/6s", "8m/12s"] if has_rollup else ["6s/2s", "8m/4s"]
     raw: dict[str, object] = {
         "kafka": {"partitions": rng.choice((1, 2))},
-        "windows": {"hopping": ["6s/2s", "8m/4s"]},
+        "windows": {"hopping": hopping},
         "time": {"max_out_of_orderness": "1s", "idle_after": "2s", "allowed_lateness": "8s"},
         "sessions": {"gap": "4s"},
         "segments": {"persona": ["a"], "region": []},
@@ -97,9 +100,9 @@ class Run:
         if without is not None:
             self.profile = next(p for p in PROFILES if p.name == without.profile)
         self._without = without
-        settings = settings_of(seed)
-        self.config = settings.core()
         self.has_rollup = self.rng.random() < 0.15
+        settings = settings_of(seed, has_rollup=self.has_rollup)
+        self.config = settings.core()
         self.cluster = Cluster(
             seed,
             settings,
@@ -109,7 +112,7 @@ class Run:
             tell=tell or (lambda _line: None),
         )
         self.cluster.is_telling = tell is not None
-        self.items = workload(seed, settings.kafka.partitions)
+        self.input = workload(seed, settings.kafka.partitions)
         self.watch = StateWatch(self.cluster.topics.state, self.cluster.sources)
         self.recorder = self.watch.recorder
         self.cluster.on_append.append(self.watch.appended)
@@ -231,7 +234,7 @@ class Run:
 
     async def _feed(self) -> None:
         loop = self.cluster.loop
-        for item in self.items:
+        for item in self.input.items:
             if item.at_s > loop.time():
                 await asyncio.sleep(item.at_s - loop.time())
             log = self.cluster.log.partition(self.cluster.sources[item.source], item.partition)
@@ -364,7 +367,7 @@ class Run:
             if owner is None or number not in owner.engine.owned:
                 return f"nobody owns partition {number}"
             owned = owner.engine.owned[number]
-            if owned.state.watermark < END_MS or owned.state.waiting:
+            if owned.state.watermark < self.input.end_ms or owned.state.waiting:
                 return f"partition {number}: the watermark has not come to the end"
             for source, topic in zip(Source, cluster.sources, strict=True):
                 end = cluster.log.partition(topic, number).next_offset

@@ -19,6 +19,8 @@ from tests.simulation.cluster import EPOCH_MS
 LASTS_S = 14.0
 END_MS = EPOCH_MS + 60_000
 """Event time at the end of every input, on a boundary of every window."""
+FAR_MS = END_MS + 120 * 86_400_000
+"""Where it goes on to in some runs, at one stroke."""
 _MOST_EVENTS = 14
 """Of a customer: every copy of an event comes while the customer's last 16 are remembered."""
 _HISTORY_MS = 2 * 3_600_000
@@ -46,8 +48,18 @@ def partition_of(key: bytes, partitions: int) -> int:
     return sum(key) % partitions
 
 
-def workload(seed: int, partitions: int) -> list[Item]:
-    """The whole input in the order in which it is appended."""
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The whole input in the order in which it is appended, and where event time ends."""
+
+    items: list[Item]
+    end_ms: int
+    has_forgotten: bool
+    """Customers were forgotten, so nobody knows any more how many there are."""
+
+
+def workload(seed: int, partitions: int) -> Workload:
+    """The input of a seed."""
     rng = random.Random(f"workload {seed}")
     items: list[Item] = []
     customers = [f"c{i}" for i in range(rng.randint(2, 6) * partitions)]
@@ -55,6 +67,9 @@ def workload(seed: int, partitions: int) -> list[Item]:
     number = rng.choice((8, 30, 60, 100))
     late, dead = rng.choice((0.0, 0.1, 0.3)), rng.choice((0.0, 0.05, 0.2))
     twice, control = rng.choice((0.0, 0.1, 0.3)), rng.choice((0.0, 0.05))
+    forgotten = rng.choice((0.0, 0.0, 0.0, 0.0, 0.1))
+    if forgotten:
+        twice = 0.0  # whose ids are forgotten too, so that a copy would count
     # Some inputs are there before the first worker is: big batches, inputs that run ahead.
     backlog = rng.choice((0.0, 0.0, 0.5, 1.0))
     sources = _SOURCES if rng.random() < 0.8 else (Source.SESSIONS, Source.PURCHASES)
@@ -79,18 +94,25 @@ def workload(seed: int, partitions: int) -> list[Item]:
             again = at_s + rng.choice((0.0, rng.uniform(0, 3)))
             items.append(_moved(item, again, now_ms + round((again - at_s) * 1_000)))
             count[customer] += 1
+        if rng.random() < forgotten:
+            items.append(_forgotten(customer, partitions, at_s, now_ms, rng))
         if rng.random() < control:
             items.append(
                 _time_passed(at_s, source, rng.randrange(partitions), now_ms - 500, now_ms)
             )
     items.sort(key=lambda item: item.at_s)
     # History, by its timestamp: from here on no clock moves the time.
+    ends = [(LASTS_S + 1, END_MS)]
+    if rng.random() < 0.2:
+        # Everybody falls silent for good: sessions, stages and the memory of customers run out.
+        ends.append((LASTS_S + 2, FAR_MS))
     items += [
-        _time_passed(LASTS_S + 1, source, n, END_MS, END_MS + _HISTORY_MS)
+        _time_passed(at_s, source, n, end_ms, end_ms + _HISTORY_MS)
+        for at_s, end_ms in ends
         for source in Source
         for n in range(partitions)
     ]
-    return items
+    return Workload(items, ends[-1][1], forgotten > 0)
 
 
 def _event(
@@ -146,6 +168,23 @@ def _event(
         event_id=f"e{index}",
         customer=customer,
         micros=micros,
+    )
+
+
+def _forgotten(
+    customer: str, partitions: int, at_s: float, now_ms: int, rng: random.Random
+) -> Item:
+    """The record that has a customer forgotten, on any input."""
+    key = customer.encode()
+    fields = {"type": "customer_forgotten", "customer_id": customer, "occurred_at": now_ms}
+    return Item(
+        at_s=at_s,
+        source=rng.choice(tuple(Source)),
+        partition=partition_of(key, partitions),
+        key=key,
+        value=json.dumps(fields).encode(),
+        timestamp=now_ms,
+        kind="control",
     )
 
 
