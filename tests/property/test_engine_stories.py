@@ -127,7 +127,7 @@ AT_THE_GAP = [view(), ("pass", GAP)]
 AT_A_DAY = [view(), ("pass", GAP)] * 48
 
 
-@settings(max_examples=20)
+@settings(max_examples=14)
 @given(story=stories_of(SHOP, SHORT))
 @example(story=[*AT_THE_GAP, order(1, behind=True)])
 @example(story=[*AT_THE_GAP, ("pass", 1), order(1, behind=True)])
@@ -147,11 +147,20 @@ def test_every_metric_of_a_short_story_is_what_the_oracle_says(
     assert disagreements(story) == []
 
 
+def ticket(what: str, stride: int = 0, *, behind: bool = False) -> Step:
+    return (f"ticket_{what}", stride, behind, "x", None, "1")
+
+
+# The watermark comes to stand an hour after the ticket's newest event.
+REPLIED = [("pass", HOUR_MS), ticket("replied"), ("pass", HOUR_MS)]
+RESOLVED = [("pass", HOUR_MS), ticket("resolved"), ("pass", HOUR_MS)]
+
+
 # A lapse at the very moment of a return, and one that a late activity comes in time for, or not.
 LAPSING = 30 * DAY_MS
 
 
-@settings(max_examples=30)
+@settings(max_examples=16)
 @given(story=stories_of(CARE, SHORT + LONG))
 @example(story=[view(), order(LAPSING)])
 @example(story=[view(), order(LAPSING + 1, persona="a")])
@@ -167,6 +176,29 @@ LAPSING = 30 * DAY_MS
         ("pass", 2 * HOUR_MS),
         ("pleased", HOUR_MS, True, "x", "b", None),
         view(persona="b"),
+    ]
+)
+@example(story=[ticket("opened"), *REPLIED, ticket("resolved", HOUR_MS + 1, behind=True)])
+@example(story=[ticket("opened"), *REPLIED, ticket("resolved", HOUR_MS, behind=True)])
+@example(story=[ticket("opened"), *RESOLVED, ticket("replied", HOUR_MS + 1, behind=True)])
+@example(story=[ticket("opened", HOUR_MS), *RESOLVED, ticket("replied", DAY_MS, behind=True)])
+@example(story=[*RESOLVED, ticket("opened", HOUR_MS + 1, behind=True), ticket("replied")])
+@example(story=[ticket("opened"), *RESOLVED, ticket("reopened", 2 * HOUR_MS, behind=True)])
+@example(
+    story=[
+        ticket("opened"),
+        ticket("resolved"),
+        ("pass", 90 * DAY_MS),
+        ticket("reopened", HOUR_MS, behind=True),
+    ]
+)
+@example(
+    story=[
+        ticket("opened"),
+        ticket("resolved"),
+        ("pass", 90 * DAY_MS),
+        ("pass", 1),
+        ticket("reopened", HOUR_MS, behind=True),
     ]
 )
 def test_every_metric_of_a_story_of_care_is_what_the_oracle_says(
