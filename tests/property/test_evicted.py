@@ -16,7 +16,7 @@ from streams.customers import FIELDS, Customer
 from streams.evicted import FORGOTTEN, KEPT, ROW_BYTES, Evicted
 from streams.last_seen import NEVER
 from streams.segments import Segments, Values
-from streams.state import retention_ms
+from streams.state import SWEEP_EVERY_MS, retention_ms
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.durable import write
 from tests.rig.hand import Hand, order, view
@@ -138,7 +138,12 @@ def event_of(
     return {"type": kind, **common, **OTHERS[kind]}
 
 
-@settings(max_examples=40, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(life=lives, crashes=st.booleans())
 def test_leaving_memory_changes_no_figure_now_or_on_return(
     life: list[tuple[str, str, int, int, dict[str, str]]], crashes: bool
@@ -202,3 +207,30 @@ def test_nobody_leaves_a_moment_too_early() -> None:
         hand.partition.state._next_sweep_ms = NEVER
         hand.partition.state.put_away(looked_at=10, moved=10)
         assert len(hand.partition.state.evicted) == expected
+
+
+def test_a_base_that_comes_and_goes_for_two_years_stays_as_large_as_it_is() -> None:
+    """Twenty newcomers a day who stay for a day: after the retention as many leave as come."""
+    hand = Hand(CONFIG)
+    per_day, sizes = 20, []
+    for day in range(730):
+        at = T0 + day * DAY_MS
+        for number in range(per_day):
+            hand.send(view(f"{day}.{number}", at + number * MINUTE_MS, f"v{day}.{number}"))
+        for hours in (6, 24):
+            hand.pass_time(at + hours * HOUR_MS)
+            write(hand.log, hand.keeper)
+        if day % 50 == 49:
+            hand.log.compact(tombstones=False)
+            held = sum(len(value or b"") for _, _, value in hand.log.records)
+            figures = hand.keeper.figures
+            sizes.append((figures.customers, figures.chunks, held - 66 * figures.evicted))
+        hand.ticks.clear()
+    steady = sizes[2:]
+    for which, name in enumerate(("customers", "chunks", "bytes")):
+        of_one = [size[which] for size in steady]
+        assert max(of_one) < 1.7 * min(of_one) + 100, (name, of_one)
+    stays = (RETENTION_MS + SWEEP_EVERY_MS) // DAY_MS + 2
+    assert max(customers for customers, _, _ in steady) <= per_day * stays
+    figures = hand.keeper.figures
+    assert figures.customers + figures.evicted == 730 * per_day
