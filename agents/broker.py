@@ -17,12 +17,11 @@ import struct
 import time
 from typing import TYPE_CHECKING, Self
 
-from agents.children import Child
+from agents.children import Child, EndedWithBlock
 from agents.failures import CommandFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 _OWN_KAFKA = "use your own Kafka instead: --bootstrap HOST:PORT"
 _API_VERSIONS = 18
@@ -118,7 +117,7 @@ def require_kafka(bootstrap: str, timeout_s: float = 3.0) -> None:
     raise BrokerError(message)
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(EndedWithBlock):
     """One embedded broker, running inside a ``with`` block."""
 
     def __init__(self, directory: Path, *, port: int | None = None, start_s: float = 10.0) -> None:
@@ -202,16 +201,3 @@ class EmbeddedBroker:
         """End the broker process by its pid; harmless when it has ended already."""
         if self._child is not None:
             self._child.end()
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it, whatever happened."""
-        self.end()

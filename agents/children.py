@@ -11,6 +11,7 @@ order it wants. Only the pid that was started is ever signalled. Three things gu
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import ctypes
 import signal
@@ -72,7 +73,32 @@ def _dying_with_parent() -> Callable[[], None] | None:
     return ask_kernel
 
 
-class Child:
+class EndedWithBlock(abc.ABC):
+    """What a ``with`` block starts and ends, whatever happens in it."""
+
+    @abc.abstractmethod
+    def start(self) -> Self:
+        """Start it."""
+
+    @abc.abstractmethod
+    def end(self) -> object:
+        """End it; harmless when it has ended."""
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End it, whatever happened."""
+        self.end()
+
+
+class Child(EndedWithBlock):
     """One process with its output in a file; ended when its ``with`` block ends."""
 
     def __init__(
@@ -154,16 +180,3 @@ class Child:
         except OSError:
             return ""
         return "\n".join(text.splitlines()[-number:])
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End it, whatever happened."""
-        self.end()

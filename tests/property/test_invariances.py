@@ -12,6 +12,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from agents.partials import Reporter
 from schemas.decode import Decoder
 from schemas.records import Partial, PublishedResult, Result
 from schemas.topics import Source
@@ -19,9 +20,7 @@ from streams.config import CoreConfig
 from streams.evaluate import evaluate
 from streams.moments import from_text
 from streams.partition import TickSums
-from streams.quantiles import BINS
 from streams.rollup import RollUp, result_id
-from streams.sparse import pairs_of
 from streams.sums import ROWS, STOCKS
 from tests.oracle.generate import DAYS, MONTHS, SHAPES, arrivals, batches, history, split
 from tests.oracle.lives import Shape
@@ -227,31 +226,9 @@ def test_the_roll_up_of_eight_partitions_publishes_what_one_partition_reports(se
 
 def partials_of(engine: Run, number: int, *, told: int = 0) -> list[Partial]:
     """The reports of a partition as they stand on the partials topic, but for the first ones."""
-    config = engine.config
-    return [
-        Partial(
-            partition=number,
-            window=config.windows.windows[tick.window].size,
-            hop=config.windows.windows[tick.window].hop,
-            end_ms=tick.end_ms,
-            valid_through_ms=tick.valid_through_ms,
-            epoch=1,
-            revision=revision,
-            watermark_ms=tick.watermark_ms,
-            observed_from_ms=tick.observed_from_ms,
-            is_replay=tick.is_replay,
-            is_untouched=tick.is_untouched,
-            fingerprint=config.fingerprint,
-            sums=pairs_of(tick.sums),
-            is_correction=tick.is_correction,
-            durations=[
-                part
-                for place, count in tick.durations.tolist()
-                for part in (*divmod(place, BINS), count)
-            ],
-        )
-        for revision, tick in enumerate(engine.ticks[told:], told + 1)
-    ]
+    reporter = Reporter(engine.config, number)
+    reporter.revision = told
+    return list(reporter.partials(engine.ticks[told:], epoch=1))
 
 
 @shapes
