@@ -201,11 +201,13 @@ class StateLog:
 
     def _superseded(self) -> list[bytes]:
         """Keys in the log that nobody needs once there is a newer checkpoint: everything but live
-        chunks and claims. A new owner's first manifest is whole.
+        chunks and the claims that count. A new owner's first manifest is whole.
         """
         live = {chunk.key for chunk in self._manifest} if self._marker is not None else set()
-        remembered = {claim.key for claim in self._claims.claimed}
         superseded = [key for key in self._keys if key not in live]
+        # A chunk counts because its writer owned the partition then: that claim has to stay.
+        writers = {Claim(chunk.epoch, chunk.writer) for chunk in self._manifest}
+        remembered = {claim.key for claim in self._claims.claimed | writers}
         return superseded + sorted(self._claim_keys - remembered)
 
     def describe(self) -> Description:

@@ -321,12 +321,17 @@ def test_claims_that_are_no_longer_remembered_are_deleted_with_what_is_supersede
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(claims, "REMEMBERED_EPOCHS", 3)
-    log = MemoryLog()
+    hand = Hand(CONFIG)
+    hand.send(view("c", T0, "v"))
+    hand.pass_time(T0)
     for _ in range(9):
-        write(log, log.take_over(CONFIG))
-    log.compact(tombstones=False)
-    kept = [key for _, key, _ in log.records if key.startswith(b"c|")]
-    assert kept == [Claim(epoch, "w").key for epoch in (7, 8, 9)]
+        before = hand.partition
+        hand.restore()
+        hand.log.compact(tombstones=False)
+        assert differences(before, hand.partition) == []
+    kept = [key for _, key, _ in hand.log.records if key.startswith(b"c|")]
+    # The first owner's chunk is still live.
+    assert kept == [Claim(epoch, "w").key for epoch in (1, 7, 8, 9, 10)]
 
 
 def test_a_fresh_partition_cleans_up_what_stands_in_its_log() -> None:
