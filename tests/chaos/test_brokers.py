@@ -10,7 +10,7 @@ import pytest
 from tests.rig.chaos_run import DEADLINE_S, ChaosRun
 from tests.rig.fleet import when
 from tests.rig.kafka_nodes import Cluster, answers
-from tests.rig.needs import needs_apache_kafka
+from tests.rig.needs import needs_apache_kafka, needs_prlimit
 from tests.rig.phased_stream import PARTITIONS, PhasedStream
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900), needs_apache_kafka, pytest.mark.long]
@@ -49,6 +49,7 @@ def test_a_broker_that_restarts_changes_no_count(node: Cluster, tmp_path: Path, 
         assert run.fleet.ended[1] >= 2, "nobody ended although nothing could be written"
 
 
+@needs_prlimit
 def test_a_full_disk_ends_the_worker_and_changes_no_count(
     node: Cluster, tmp_path: Path, seed: int
 ) -> None:

@@ -9,6 +9,7 @@ fails instead. Nothing is skipped in silence.
 import functools
 import os
 import re
+import resource
 import shutil
 import subprocess
 from collections import defaultdict
@@ -62,10 +63,17 @@ PROMTOOL = Part("promtool", programs("promtool"))
 AMTOOL = Part("amtool", programs("amtool"))
 DOCKER_COMPOSE = Part("docker-compose", programs("docker-compose"))
 CHROMIUM = Part("Chromium", programs("chromium"))
+PRLIMIT = Part(
+    "limits of another process",
+    lambda: "" if hasattr(resource, "prlimit") else "only Linux has prlimit",
+)
 
 PARTS = {
     part.name: part
-    for part in (APACHE_KAFKA, PROMETHEUS, PROMTOOL, AMTOOL, DOCKER_COMPOSE, CHROMIUM)
+    for part in (
+        *(APACHE_KAFKA, PROMETHEUS, PROMTOOL, AMTOOL, DOCKER_COMPOSE, CHROMIUM),
+        PRLIMIT,
+    )
 }
 
 
@@ -82,6 +90,7 @@ needs_promtool = needs(PROMTOOL)
 needs_amtool = needs(AMTOOL)
 needs_docker_compose = needs(DOCKER_COMPOSE)
 needs_chromium = needs(CHROMIUM)
+needs_prlimit = needs(PRLIMIT)
 
 
 class Absences:
