@@ -230,6 +230,6 @@ def disagreements_between(stream: list[Arrival], retold: list[Arrival], end: int
     for w, hop in SIZES:
         around = {t // hop * hop + up for t in moments for up in (0, hop)}
         inside = sorted(t for t in around if EPOCH_MS < t <= end)
-        wanted += [(t, w, hop) for t in inside[:: 1 + len(inside) // 14]]
+        wanted += [(t, w, hop) for t in inside[:: 1 + len(inside) // 9]]
     expected = compute(judged, ORACLE, [(t, w) for t, w, _ in wanted])
     return differences(results_at(CONFIG, [engine], wanted), expected, metrics=BY_NAME)
