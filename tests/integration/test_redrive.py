@@ -223,3 +223,76 @@ def test_a_filter_that_can_mean_nothing_and_a_missing_topic_are_said_in_a_line(
         nothing = installation.run("redrive", *config)
         assert (nothing.returncode, nothing.stderr) == (0, "")
         assert "no letter" in nothing.stdout
+
+
+def test_orders_in_a_currency_without_a_rate_count_once_it_has_one(
+    broker: Broker, tmp_path: Path
+) -> None:
+    windows: dict[str, dict[str, object]] = {"windows": {"hopping": ["1h/10m"]}}
+    hour_ms = 3_600_000
+    with Installation(broker, tmp_path, partitions=PARTITIONS, settings=windows) as installation:
+        names = installation.topics.names
+        orders = [
+            {
+                "type": "order_placed", "event_id": f"e{n}", "customer_id": f"c{n}",
+                "occurred_at": WRITTEN_MS + n * 1_000, "order_id": f"o{n}", "amount": n + 1,
+                "currency": "EUR" if n % 2 else "USD",
+            }
+            for n in range(40)
+        ]  # fmt: skip
+        values = [json.dumps(one).encode() for one in orders]
+
+        def pass_time(until_ms: int) -> None:
+            passed = json.dumps({"type": "time_passed", "until": until_ms}).encode()
+            everywhere = [(topic, p) for topic in names.sources for p in range(PARTITIONS)]
+            installation.topics.produce(
+                ((topic, None, passed, partition) for topic, partition in everywhere),
+                timestamps_ms=[until_ms] * len(everywhere),
+            )
+
+        installation.topics.produce(
+            (
+                (names.purchases, str(one["customer_id"]).encode(), value, None)
+                for one, value in zip(orders, values, strict=True)
+            ),
+            timestamps_ms=[WRITTEN_MS + n * 1_000 for n in range(40)],
+        )
+        pass_time(WRITTEN_MS + hour_ms // 3)
+        worker = installation.worker()
+        letters = {
+            message.key()
+            for message in installation.topics.read(
+                names.dead_letters, seconds=PATIENCE_SECONDS, quiet_after=QUIET_S
+            )
+        }
+        assert len(letters) == 20
+        worker.process.stop()
+        config = installation.config.read_text()
+        installation.config.write_text(config + '\n[currencies]\nrates = {EUR = "1.25"}\n')
+        for sent in (20, 0):
+            done = installation.run("redrive", "--config", installation.config, "--format", "json")
+            assert done.returncode == 0, done.stderr
+            assert outcomes(done).get(("unknown_currency", "sent"), 0) == sent
+        installation.worker()
+        pass_time(WRITTEN_MS + hour_ms + 60_000)
+        at_ms = WRITTEN_MS + hour_ms
+        through_kafka = {
+            row["metric"]: row["value"]
+            for row in installation.results(at_ms, ["1h/10m"], seconds=120)
+            if not row["segment"] and not row["dimensions"]
+        }
+        file = tmp_path / "orders.jsonl"
+        file.write_bytes(b"\n".join(values))
+        asked = ("--at", "2026-03-01T01:00:00Z", "--window", "1h/10m", "--format", "json")
+        done = installation.run("evaluate", file, *asked, "--config", installation.config)
+        assert done.returncode == 0, done.stderr
+        expected = {
+            row["metric"]: row["value"]
+            for row in json.loads(done.stdout)
+            if not row["segment"] and not row["dimensions"]
+        }
+        chosen = ("orders", "revenue", "buyers", "new_buyers", "active_customers", "new_customers")
+        assert {name: through_kafka[name] for name in chosen} == {
+            name: expected[name] for name in chosen
+        }
+        assert expected["orders"] == 40
