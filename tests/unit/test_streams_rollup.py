@@ -124,6 +124,15 @@ def test_a_boundary_is_the_sum_of_all_partitions() -> None:
     assert roll_up.due(0) == []
 
 
+def test_a_first_event_older_than_what_is_out_still_has_its_boundary_published() -> None:
+    roll_up = RollUp(CONFIG, 2)
+    add(roll_up, nothing_before(0, 3), partial(0, 4, 5), nothing_before(1, 4))
+    assert orders_of(roll_up.due(0)) == [(4, 5, 1, 0)]
+    # A late event is the first of partition 1: it begins two boundaries before what is out.
+    add(roll_up, nothing_before(1, 1), partial(1, 2, 7, through=3), partial(1, 4, 7))
+    assert orders_of(roll_up.due(0)) == [(2, 7, 1, 0), (4, 12, 2, 0)]
+
+
 def test_durations_of_all_partitions_are_one_histogram() -> None:
     roll_up = RollUp(CONFIG, 2)
     add(
