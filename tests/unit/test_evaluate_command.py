@@ -165,6 +165,44 @@ def test_without_by_there_is_everyone_and_the_channels(evaluate: Run) -> None:
     assert "bounce_ratio" in channels
 
 
+OWN = {
+    ("channel",): {
+        "sessions_started", "sessions_closed", "sessions_converted", "session_conversion_ratio",
+        "bounce_ratio", "session_duration_seconds", "session_duration_seconds_p50",
+        "session_duration_seconds_p90", "session_duration_seconds_p99", "csat_responses",
+        "csat_satisfied", "csat_ratio", "tickets_opened", "tickets_resolved", "tickets_reopened",
+    },
+    ("network",): {"social_interactions", "social_withdrawn"},
+    ("stage",): {"journey_customers", "journey_stage_seconds_p50"},
+    ("from", "to"): {"journey_moves"},
+}  # fmt: skip
+
+
+def test_every_dimension_of_a_metrics_own_is_always_listed_whole(
+    evaluate: Run, tmp_path: Path
+) -> None:
+    config = tmp_path / "my.toml"
+    config.write_text('[networks]\nvalues = ["fedi"]\n[support]\nchannels = ["chat"]\n')
+    result = evaluate(
+        "events.jsonl", "--at", AT, "--window", "1d/1h", "--by", "persona", "--config", str(config)
+    )
+    rows = [row for row in json.loads(result.stdout) if row["dimensions"]]
+    assert all(row["segment"] == {} for row in rows)
+    by = {tuple(row["dimensions"]) for row in rows}
+    assert by == set(OWN)
+    for names, metrics in OWN.items():
+        assert {row["metric"] for row in rows if tuple(row["dimensions"]) == names} == metrics
+    labels = {
+        metric: [tuple(row["dimensions"].values()) for row in rows if row["metric"] == metric]
+        for metric in ("social_interactions", "csat_ratio", "journey_customers", "journey_moves")
+    }
+    assert labels["social_interactions"] == [("fedi",), ("other",), ("unknown",)]
+    assert labels["csat_ratio"] == [("chat",), ("other",), ("unknown",)]
+    stages = ["aware", "engaged", "customer", "loyal", "lapsed"]
+    assert labels["journey_customers"] == [(stage,) for stage in stages]
+    assert len(set(labels["journey_moves"])) == len(labels["journey_moves"]) == 14
+
+
 def test_by_takes_its_values_from_the_file_sorted(evaluate: Run) -> None:
     result = evaluate("events.jsonl", "--at", AT, "--window", "1d/1h", "--by", "persona")
     segments = [
