@@ -6,7 +6,9 @@ topic. It holds nothing durable. A takeover reads two things again:
 correction has a higher one than anything that is out;
 - the partials from the committed offset, before which none is needed any more.
 The committed offset carries, as its text, where in the results topic that reading has to begin.
-Both are committed only after the results that rest on them were acknowledged.
+Both are committed only after the results that rest on them were acknowledged. The text also says how
+far the partials had been read: until then nothing is published again, because a boundary may be read
+before what has corrected it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ _POLL_MS = 200
 _TICK_S = 0.2
 _COMMIT_EVERY_S = 5.0
 _TAKEOVER_S = 120.0
+_CATCH_UP_S = 60.0
+"""After this it publishes though it has not read as far as its predecessor: partials may be gone."""
 _FORMAT = 2
 """Of the text beside the committed offset. Before 2 the partitions' states were not durable: then one that
 changes hands reports all of its past again, so every revision has to be known."""
@@ -62,7 +66,9 @@ class RollUpAgent:
         self._core: RollUp | None = None
         self._consumer: Consumer | None = None
         self._position: RollUpPosition | None = None
-        self._committed: tuple[int, dict[int, int]] | None = None
+        self._committed: tuple[int, dict[int, int], int] | None = None
+        self._published_to = 0
+        self._catching_up_since = 0.0
         self._busy = asyncio.Lock()
         self.next_offset = 0
         self.seconds = 0.0
@@ -76,7 +82,7 @@ class RollUpAgent:
         async with self._busy:
             core = RollUp(self._config, self._partitions, timeout_ms=self._timeout_ms)
             async with asyncio.timeout(_TAKEOVER_S):
-                offset, results = _parse(await consumer.committed_text(self._partials))
+                offset, results, read_to = _parse(await consumer.committed_text(self._partials))
                 position = RollUpPosition({})
                 if not await self._read_results(core, position, results, wanted):
                     self.release()
@@ -84,6 +90,8 @@ class RollUpAgent:
                 first = await consumer.earliest_offsets(self._partials)
             self._core, self._consumer, self._position = core, consumer, position
             self._committed = None
+            self._published_to = read_to
+            self._catching_up_since = asyncio.get_running_loop().time()
             self.next_offset = max([offset, *first.values()])
         return True
 
@@ -154,8 +162,13 @@ class RollUpAgent:
             self.seconds += time.perf_counter() - started
             await self._publish_due(core)
 
+    def _is_catching_up(self) -> bool:
+        """Whether the seat before had read further than we have."""
+        now = asyncio.get_running_loop().time()
+        return self.next_offset < self._published_to and now - self._catching_up_since < _CATCH_UP_S
+
     async def _publish_due(self, core: RollUp) -> None:
-        is_done = False
+        is_done = self._is_catching_up()
         while self._core is core and not is_done:
             results: list[PublishedResult] = []
             records: list[Outgoing] = []
@@ -177,10 +190,14 @@ class RollUpAgent:
         """Commit from where to read again. A refusal is no loss: whoever has the seat reads more."""
         if self._consumer is None or self._position is None:
             return
-        needed = self._position.needed(self.next_offset)
+        if self._is_catching_up():
+            return
+        needed = (*self._position.needed(self.next_offset), self.next_offset)
         if needed == self._committed:
             return
-        text = msgspec.json.encode(_Text(format=_FORMAT, results=needed[1])).decode()
+        text = msgspec.json.encode(
+            _Text(format=_FORMAT, results=needed[1], read_to=needed[2])
+        ).decode()
         if await self._consumer.commit_offsets({self._partials: (needed[0], text)}):
             self._committed = needed
 
@@ -203,18 +220,25 @@ class RollUpAgent:
 
 
 class _Text(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands beside the committed offset: where to begin in each partition of the results."""
+    """What stands beside the committed offset: where to begin in each partition of the results, and up
+    to which partial everything is published.
+    """
 
     format: int = 1
     results: dict[int, int]
+    read_to: int = 0
 
 
-def _parse(committed: tuple[int, str] | None) -> tuple[int, dict[int, int]]:
-    """The committed offset of the partials, and where to begin in the results: at the start without."""
+def _parse(committed: tuple[int, str] | None) -> tuple[int, dict[int, int], int]:
+    """The committed offset of the partials, where to begin in the results (at the start without), and
+    up to which partial everything is published.
+    """
     if committed is None:
-        return 0, {}
+        return 0, {}, 0
     try:
         text = msgspec.json.decode(committed[1], type=_Text)
     except msgspec.DecodeError:
-        return committed[0], {}
-    return committed[0], text.results if text.format == _FORMAT else {}
+        return committed[0], {}, 0
+    if text.format != _FORMAT:
+        return committed[0], {}, 0
+    return committed[0], text.results, text.read_to
