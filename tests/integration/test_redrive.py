@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from agents.partitioners import Partitions
 from agents.redrive import HEADER
 from schemas.records import DeadLetter, LateRecord, Redriven
+from streams.moments import to_text
 from tests.rig.brokers import Broker
 from tests.rig.installation import Installation
 from tests.rig.processes import PATIENCE_SECONDS
@@ -23,7 +25,9 @@ from tests.rig.processes import PATIENCE_SECONDS
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 PARTITIONS = 3
-WRITTEN_MS = 1_772_323_200_000  # 2026-03-01T00:00:00Z
+HOUR_MS = 3_600_000
+WRITTEN_MS = (time.time_ns() // 1_000_000 // HOUR_MS - 2) * HOUR_MS
+"""Not longer ago than the inputs keep records: what goes back keeps its timestamp."""
 MANY = 10_000
 """So many letters are ten batches."""
 QUIET_S = 2.0
@@ -140,7 +144,7 @@ def test_letters_go_back_once_to_where_they_belong(broker: Broker, tmp_path: Pat
 
         only = installation.run(
             "redrive", *as_json, "--reason", "wrong_partition", "--topic", "purchases",
-            "--since", "2026-03-01T00:00:00.001Z", "--until", "2026-03-01T00:00:00.002Z",
+            "--since", to_text(WRITTEN_MS + 1), "--until", to_text(WRITTEN_MS + 2),
         )  # fmt: skip
         assert (only.returncode, outcomes(only)) == (0, {("wrong_partition", "sent"): 1})
         done = installation.run("redrive", *as_json, "--late", "--fix-key")
@@ -229,7 +233,6 @@ def test_orders_in_a_currency_without_a_rate_count_once_it_has_one(
     broker: Broker, tmp_path: Path
 ) -> None:
     windows: dict[str, dict[str, object]] = {"windows": {"hopping": ["1h/10m"]}}
-    hour_ms = 3_600_000
     with Installation(broker, tmp_path, partitions=PARTITIONS, settings=windows) as installation:
         names = installation.topics.names
         orders = [
@@ -257,7 +260,7 @@ def test_orders_in_a_currency_without_a_rate_count_once_it_has_one(
             ),
             timestamps_ms=[WRITTEN_MS + n * 1_000 for n in range(40)],
         )
-        pass_time(WRITTEN_MS + hour_ms // 3)
+        pass_time(WRITTEN_MS + HOUR_MS // 3)
         worker = installation.worker()
         letters = {
             message.key()
@@ -274,8 +277,8 @@ def test_orders_in_a_currency_without_a_rate_count_once_it_has_one(
             assert done.returncode == 0, done.stderr
             assert outcomes(done).get(("unknown_currency", "sent"), 0) == sent
         installation.worker()
-        pass_time(WRITTEN_MS + hour_ms + 60_000)
-        at_ms = WRITTEN_MS + hour_ms
+        pass_time(WRITTEN_MS + HOUR_MS + 60_000)
+        at_ms = WRITTEN_MS + HOUR_MS
         through_kafka = {
             row["metric"]: row["value"]
             for row in installation.results(at_ms, ["1h/10m"], seconds=120)
@@ -283,7 +286,7 @@ def test_orders_in_a_currency_without_a_rate_count_once_it_has_one(
         }
         file = tmp_path / "orders.jsonl"
         file.write_bytes(b"\n".join(values))
-        asked = ("--at", "2026-03-01T01:00:00Z", "--window", "1h/10m", "--format", "json")
+        asked = ("--at", to_text(at_ms), "--window", "1h/10m", "--format", "json")
         done = installation.run("evaluate", file, *asked, "--config", installation.config)
         assert done.returncode == 0, done.stderr
         expected = {
