@@ -44,6 +44,8 @@ class KafkaRedriveLog:
         """The offset after the last note of ours."""
         self.inputs: dict[str, int] = {}
         """The input topics and how many partitions they have."""
+        self.retention_ms: dict[str, int] = {}
+        """How long each input keeps a record, by its timestamp; absent: for good, or nobody says."""
         self.unreadable = 0
         """Records among the letters that are none."""
 
@@ -53,6 +55,7 @@ class KafkaRedriveLog:
         names = (self._topics.dead_letters, self._topics.late, self._topics.redriven)
         with admin_client(self._settings) as admin:
             self._partitions = partition_counts(admin, names)
+            self.retention_ms = _retention(admin, self._topics.sources)
         for name in names:
             if name not in self._partitions:
                 raise CommandFailed(f"no topic {name}: run `heartline topics create` first")
@@ -258,6 +261,22 @@ class _Reading:
                 raise CommandFailed(
                     f"{tp.topic}-{tp.partition} can't be read: nothing came in 30 s"
                 )
+
+
+def _retention(admin: Any, topics: Sequence[str]) -> dict[str, int]:
+    from kafka.admin import ConfigResource, ConfigResourceType
+    from kafka.errors import TopicAuthorizationFailedError
+
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+    try:
+        found = admin.describe_configs(resources, config_filter="all").get("topic", {})
+    except TopicAuthorizationFailedError:
+        return {}
+    kept = {
+        topic: int((found.get(topic) or {}).get("retention.ms", {}).get("value") or -1)
+        for topic in topics
+    }
+    return {topic: ms for topic, ms in kept.items() if ms >= 0}
 
 
 def _stalled(place: Any) -> CommandFailed:

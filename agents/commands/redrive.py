@@ -13,6 +13,8 @@ from agents.failures import SOME_REJECTED
 from agents.parameters import INSTANT, bootstrap_option, config_option, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agents.redrive import Tally
 
 SOURCES = ("sessions", "purchases", "social", "support")
@@ -124,17 +126,39 @@ def command(  # noqa: PLR0913 - one for each option
             sent = redrive.tally.verdicts()[Verdict.SENT]
             click.echo(f"{sent:,} letters were sent; run it again for the rest", err=True)
             raise
-        unreadable = log.unreadable
+        unreadable, retention_ms = log.unreadable, log.retention_ms
     if kind == "json":
         _print_json(redrive.tally)
     else:
         _print_table(redrive.tally)
+    _warn_of_retention(redrive.tally, retention_ms)
     if unreadable:
         click.echo(
             f"{unreadable:,} records among the letters are none and were passed over", err=True
         )
     if unreadable or UNSENDABLE & redrive.tally.verdicts().keys():
         ctx.exit(SOME_REJECTED)
+
+
+def _warn_of_retention(tally: Tally, retention_ms: Mapping[str, int]) -> None:
+    """Records keep their timestamps, and Kafka removes by them."""
+    from agents.redrive import Verdict
+
+    now_ms = time.time_ns() // 1_000_000
+    old = {
+        topic
+        for (topic, _, verdict), line in tally.lines.items()
+        if verdict in {Verdict.SENT, Verdict.WOULD_BE_SENT}
+        and topic in retention_ms
+        and line.oldest_ms < now_ms - retention_ms[topic]
+    }
+    for topic in sorted(old):
+        click.echo(
+            f"{topic} keeps records for {retention_ms[topic] / 86_400_000:g} days by their timestamp, and some "
+            "of these are older: Kafka may remove them before a worker reads them; raise its retention.ms for "
+            "the time",
+            err=True,
+        )
 
 
 def _print_json(tally: Tally) -> None:

@@ -162,6 +162,7 @@ def test_letters_go_back_once_to_where_they_belong(broker: Broker, tmp_path: Pat
         again = installation.run("redrive", "--config", installation.config, "--late", "--fix-key")
         assert "64 KiB" in again.stdout
         assert again.stdout.count("sent before") == 5
+        assert again.returncode == 3
 
         partition_of = Partitions("murmur2", PARTITIONS)
         records = {number_of(one): one for one in came_back(installation)}
@@ -185,6 +186,15 @@ def test_letters_go_back_once_to_where_they_belong(broker: Broker, tmp_path: Pat
         assert outcomes(kept) == {("not_json", "sent before"): 1, ("not_json", "refused again"): 1}
         once_more = installation.run(*asked, "--again")
         assert outcomes(once_more) == {("not_json", "sent before"): 1, ("not_json", "sent"): 1}
+
+        old = msgspec.structs.replace(
+            letter(topic, 10, "bad_value", key=b"h"), timestamp_ms=WRITTEN_MS - 30 * 24 * HOUR_MS
+        )
+        write(installation, names.dead_letters, [old])
+        warned = installation.run("redrive", *as_json, "--reason", "bad_value", "--dry-run")
+        # The embedded broker keeps everything, and says nothing of it.
+        assert ("keeps records for 7 days" in warned.stderr) is not broker.is_embedded
+        assert once_more.stderr == ""
 
 
 def test_a_redrive_that_is_killed_is_completed_by_the_next(broker: Broker, tmp_path: Path) -> None:
