@@ -18,19 +18,20 @@ from collections.abc import Iterable
 
 from streams.customers import Customer
 from streams.stages import LAPSE_MS, MOVE_OF, NOWHERE, Stage
-from streams.sums import Additive, Distribution, Stock
+from streams.sums import Stock
 from streams.timeline import Timeline
 from streams.timers import Wheel
 
 # As plain integers: in the fold a look-up of a member, or a set of members, costs as much as a call.
-_LAPSED = int(Stage.LAPSED)
+_AWARE, _LAPSED = int(Stage.AWARE), int(Stage.LAPSED)
 
 
 class Journey:
     """Moves customers between stages and counts it into a timeline."""
 
-    def __init__(self, timeline: Timeline, *, base_ms: int) -> None:
-        """``base_ms`` is the width of the base pane."""
+    def __init__(self, timeline: Timeline, *, cells: int, base_ms: int) -> None:
+        """``cells`` is how many there are, ``base_ms`` the width of the base pane."""
+        self._cells = cells
         self.wheel = Wheel()
         self._timeline = timeline
         self._pane = timeline.pane
@@ -40,36 +41,38 @@ class Journey:
         """An event at ``at`` reaches ``stage``; the first one enters the journey. Whoever has
         lapsed comes back if it is an activity.
         """
-        if customer.stage == NOWHERE:
-            customer.stage, customer.stage_at = Stage.AWARE, at
-            self._pane.stock(Stock.CUSTOMERS, customer.cell, 1)
-            self._pane.stock_own(Stock.CUSTOMERS, Stage.AWARE, 1)
+        now = customer.stage
+        if now == NOWHERE:
+            customer.stage, customer.stage_at, now = _AWARE, at, _AWARE
+            self._pane.met.append(customer.cell)
             self._arm(customer)
-        if stage > customer.reached:
-            customer.reached = int(stage)
-        if customer.stage == _LAPSED:
+        reached = customer.reached
+        if stage > reached:
+            reached = customer.reached = int(stage)
+        if now == _LAPSED:
             if is_activity:
                 # Whoever lapsed in this very pane still stands in the wheel.
                 is_armed = customer.stage_at >= self._timeline.pane_start
-                self._move(customer, customer.reached, at)
+                self._move(customer, reached, at)
                 if not is_armed:
                     self._arm(customer)
-        elif customer.stage < customer.reached:
+        elif now < reached:
             self.expire(customer, at)
             if customer.stage != _LAPSED:
-                self._move(customer, customer.reached, at)
+                self._move(customer, reached, at)
 
     def expire(self, customer: Customer, at: int) -> None:
         """Let a customer lapse who was due before ``at``."""
         due = self.due_of(customer)
         if due is not None and due < at:
-            self._move(customer, Stage.LAPSED, due)
+            self._move(customer, _LAPSED, due)
 
     def due_of(self, customer: Customer) -> int | None:
         """When the customer lapses if nothing more happens; None if there is nothing to lapse."""
         if customer.stage == NOWHERE or customer.stage == _LAPSED:  # noqa: PLR1714 - see `_LAPSED`
             return None
-        return max(customer.last_activity, customer.stage_at) + LAPSE_MS
+        entered, active = customer.stage_at, customer.last_activity
+        return (active if active > entered else entered) + LAPSE_MS  # noqa: FURB136 - twice as fast
 
     def change_cell(self, customer: Customer, old: int, new: int) -> None:
         """The customer goes over to another cell."""
@@ -89,8 +92,7 @@ class Journey:
         """The timers of these came: who was silent for long enough before ``end`` lapses."""
         for customer in due_now:
             self.expire(customer, end)
-            if customer.stage not in {NOWHERE, Stage.LAPSED}:
-                self._arm(customer)
+            self._arm(customer)
 
     def _arm(self, customer: Customer) -> None:
         due = self.due_of(customer)
@@ -99,9 +101,7 @@ class Journey:
             self.wheel.arm(due // self._base, customer.id)
 
     def _move(self, customer: Customer, new: int, at: int) -> None:
-        old, cell, pane = customer.stage, customer.cell, self._pane
-        pane.count_own(Additive.JOURNEY_MOVES, cell, MOVE_OF[old][new])
-        pane.last(Distribution.STAGE, cell, at - customer.stage_at, old)
-        pane.stock_own(Stock.CUSTOMERS, old, -1)
-        pane.stock_own(Stock.CUSTOMERS, new, 1)
-        customer.stage, customer.stage_at = int(new), at
+        move = MOVE_OF[customer.stage][new]
+        self._pane.moved.append(move * self._cells + customer.cell)
+        self._pane.moved_ms.append(at - customer.stage_at)
+        customer.stage, customer.stage_at = new, at

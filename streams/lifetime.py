@@ -13,24 +13,34 @@ from streams.sums import Stock
 
 
 class Lifetime:
-    """Keeps the stocks of lifetime value, by way of the open pane."""
+    """Keeps the stocks of lifetime value, by way of the open pane.
+
+    The money of orders and refunds in the open pane enters the stock with the pane's own sums
+    (`OpenPane.stocks`); here is logged where that is not all, or too much.
+    """
 
     def __init__(self, pane: OpenPane) -> None:
         self._pane = pane
 
-    def order(self, customer: Customer, micros: int) -> None:
-        """An order, before it is noted as the customer's first."""
-        customer.net_micros += micros
+    def order(self, customer: Customer, micros: int, *, is_late: bool = False) -> None:
+        """An order, before it is noted as the customer's first. ``is_late``: it counts in a pane
+        that has closed.
+        """
+        waiting = customer.net_micros
+        customer.net_micros = waiting + micros
+        entering = micros if is_late else 0
         if customer.first_order == NEVER:
             self._pane.stock(Stock.BUYERS_EVER, customer.cell, 1)
-            micros = customer.net_micros
-        self._pane.stock(Stock.NET_MICROS_EVER, customer.cell, micros)
+            entering += waiting
+        if entering:
+            self._pane.stock(Stock.NET_MICROS_EVER, customer.cell, entering)
 
-    def refund(self, customer: Customer, micros: int) -> None:
+    def refund(self, customer: Customer, micros: int, *, is_late: bool = False) -> None:
         """Money was given back."""
         customer.net_micros -= micros
-        if customer.first_order != NEVER:
-            self._pane.stock(Stock.NET_MICROS_EVER, customer.cell, -micros)
+        is_buyer = customer.first_order != NEVER
+        if is_buyer is is_late:
+            self._pane.stock(Stock.NET_MICROS_EVER, customer.cell, -micros if is_late else micros)
 
     def change_cell(self, customer: Customer, old: int, new: int) -> None:
         """The customer goes over to another cell."""

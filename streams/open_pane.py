@@ -9,15 +9,16 @@ from __future__ import annotations
 import numpy as np
 
 from streams.panes import Pane
-from streams.quantiles import BINS, bin_of, bins_of
+from streams.quantiles import BINS, bins_of
 from streams.segments import Integers, Segments
+from streams.stages import MOVES, Stage
 from streams.sums import ADDITIVES, STOCKS, Additive, Distribution, Mark, Stock
 
 CONVERTED = 2
 BOUNCED = 1
 _FLAGS = 4
-_FEW = 32
-"""So many durations are faster one by one."""
+_LEFT_BY = np.array([old for old, _ in MOVES], np.int64)
+"""The stage that each move leaves."""
 LOGS = (
     "active_cells",
     "active_from",
@@ -36,6 +37,9 @@ LOGS = (
     "left_at",
     "lasted",
     "lasted_ms",
+    "met",
+    "moved",
+    "moved_ms",
     "owned",
     "started",
     "summed",
@@ -111,27 +115,25 @@ class OpenPane:
         self.left_at: list[int] = []
         """The moment it left."""
         self.lasted: list[int] = []
-        """``distribution * (cells + own columns) + cell``, and where the distribution has an own
-        dimension an entry with ``cells + value`` too, for each duration.
-        """
+        """``distribution * cells + cell`` of each duration but those of sessions and stages."""
         self.lasted_ms: list[int] = []
         """That duration."""
+        self.met: list[int] = []
+        """The cell of each customer who enters the journey."""
+        self.moved: list[int] = []
+        """``move * cells + cell`` of each move between stages."""
+        self.moved_ms: list[int] = []
+        """How long that customer had been in the stage left."""
 
     def count_own(self, additive: Additive, cell: int, value: int) -> None:
         """Count once in a cell and at a value of the sum's own dimension."""
         self.counted.append(additive * self._cells + cell)
         self.owned.append(additive * self._own + value)
 
-    def last(
-        self, distribution: Distribution, cell: int, duration_ms: int, value: int | None = None
-    ) -> None:
-        """Enter a duration in a cell and, where there is one, at a value of its own dimension."""
-        start = distribution * self._places
-        self.lasted.append(start + cell)
+    def last(self, distribution: Distribution, cell: int, duration_ms: int) -> None:
+        """Enter a duration in a cell."""
+        self.lasted.append(distribution * self._cells + cell)
         self.lasted_ms.append(duration_ms)
-        if value is not None:
-            self.lasted.append(start + self._cells + value)
-            self.lasted_ms.append(duration_ms)
 
     def stock(self, stock: Stock, cell: int, change: int) -> None:
         """A stock changes in a cell."""
@@ -157,7 +159,15 @@ class OpenPane:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was logged; visits, orders and durations come only beside a count."""
-        return not (self.counted or self.closed or self.summed or self.active_cells or self.entered)
+        return not (
+            self.counted
+            or self.closed
+            or self.summed
+            or self.active_cells
+            or self.entered
+            or self.met
+            or self.moved
+        )
 
     def take_counts(self) -> Pane:
         """Count the logs of additive counters and clear them. Raises OverflowError beyond 64
@@ -186,13 +196,8 @@ class OpenPane:
                 np.array(self.owned, np.int64), minlength=ADDITIVES * self._own
             ).reshape(ADDITIVES, self._own)
             self.owned.clear()
-        if len(self.lasted) > _FEW:
-            self._enter_durations(durations)
-        else:
-            for place, duration_ms in zip(self.lasted, self.lasted_ms, strict=True):
-                self._enter_duration(durations, place, duration_ms)
-        self.lasted.clear()
-        self.lasted_ms.clear()
+        self._count_moved(counts, durations)
+        self._count_lasted(durations)
         self.counted.clear()
         self.summed.clear()
         return Pane(counts, durations)
@@ -200,15 +205,33 @@ class OpenPane:
     def stocks(self) -> Integers | None:
         """``[stocks, columns]``: by how much each stock changes with this pane; None if none does.
 
-        To be asked before `take_counts` clears it.
+        To be asked before `take_counts` clears the logs. Lifetime money follows from the pane's
+        orders and refunds; what is logged of it is where that would be wrong.
         """
-        found: Integers | None = None
+        if not (self.summed or self.met or self.moved):
+            return None
+        found = np.zeros((STOCKS, self._width), np.int64)
+        money = found[Stock.NET_MICROS_EVER]
         for place, change in self.summed.items():
-            if place >= self._stocks and change:
-                if found is None:
-                    found = np.zeros((STOCKS, self._width), np.int64)
+            if place >= self._stocks:
                 stock, where = divmod(place - self._stocks, self._places)
                 found[stock, self._columns_at(where)] += np.int64(change)
+            elif place // self._cells == Additive.REVENUE_MICROS:
+                money[self._columns_of_cells[place % self._cells]] += np.int64(change)
+            elif place // self._cells == Additive.REFUNDED_MICROS:
+                money[self._columns_of_cells[place % self._cells]] -= np.int64(change)
+        customers = self._customer_columns
+        stages = found[Stock.CUSTOMERS, customers:]
+        if self.met:
+            by_cell = np.bincount(np.array(self.met, np.int64), minlength=self._cells)
+            found[Stock.CUSTOMERS, :customers] += by_cell @ self._cell_matrix
+            stages[Stage.AWARE] += len(self.met)
+        if self.moved:
+            moves = np.array(self.moved, np.int64) // self._cells
+            by_move = np.bincount(moves, minlength=len(MOVES))
+            for (old, new), count in zip(MOVES, by_move.tolist(), strict=True):
+                stages[old] -= count
+                stages[new] += count
         return found
 
     def take_marks(self) -> list[tuple[int, Integers, Integers, Integers]]:
@@ -233,31 +256,43 @@ class OpenPane:
             return columns
         return [self._customer_columns + where - self._cells]
 
-    def _enter_durations(self, durations: dict[int, int]) -> None:
-        """All that were logged."""
-        distributions, where = np.divmod(np.array(self.lasted, np.int64), self._places)
-        lanes, bins = np.array(self._lanes)[distributions], bins_of(np.array(self.lasted_ms))
-        of_cell = where < self._cells
-        columns = self._columns_of_cells[where[of_cell]]
-        own = self._customer_columns + where[~of_cell] - self._cells
-        keys = np.concatenate(
-            [
-                ((lanes[of_cell, None] + columns) * BINS + bins[of_cell, None]).reshape(-1),
-                (lanes[~of_cell] + own) * BINS + bins[~of_cell],
-            ]
-        )
-        places, counts = np.unique(keys, return_counts=True)
-        for place, count in zip(places.tolist(), counts.tolist(), strict=True):
-            durations[place] = durations.get(place, 0) + count
+    def _count_moved(self, counts: Integers, durations: dict[int, int]) -> None:
+        self.met.clear()
+        if not self.moved:
+            return
+        moves, cells = np.divmod(np.array(self.moved, np.int64), self._cells)
+        row, customers = counts[Additive.JOURNEY_MOVES], self._customer_columns
+        row[:customers] += np.bincount(cells, minlength=self._cells) @ self._cell_matrix
+        row[customers : customers + len(MOVES)] += np.bincount(moves, minlength=len(MOVES))
+        own = (customers + _LEFT_BY[moves])[:, None]
+        columns = np.concatenate([self._columns_of_cells[cells], own], axis=1)
+        self._enter(durations, Distribution.STAGE, columns, self.moved_ms)
+        self.moved.clear()
+        self.moved_ms.clear()
 
-    def _enter_duration(self, durations: dict[int, int], place: int, duration_ms: int) -> None:
-        # One by one: these are rare beside the sessions, and a bin by numpy costs as much for one as
-        # for a hundred.
-        distribution, where = divmod(place, self._places)
-        lane, at = self._lanes[distribution], bin_of(duration_ms)
-        for column in self._columns_at(where):
-            key = (lane + column) * BINS + at
-            durations[key] = durations.get(key, 0) + 1
+    def _count_lasted(self, durations: dict[int, int]) -> None:
+        if not self.lasted:
+            return
+        kinds, cells = np.divmod(np.array(self.lasted, np.int64), self._cells)
+        lasted_ms = np.array(self.lasted_ms, np.int64)
+        for kind in np.unique(kinds).tolist():
+            columns = self._columns_of_cells[cells[kinds == kind]]
+            self._enter(durations, Distribution(kind), columns, lasted_ms[kinds == kind])
+        self.lasted.clear()
+        self.lasted_ms.clear()
+
+    def _enter(
+        self,
+        durations: dict[int, int],
+        distribution: Distribution,
+        columns: Integers,
+        durations_ms: Integers | list[int],
+    ) -> None:
+        """Enter each duration in its columns of a distribution of which nothing is there yet."""
+        lanes = self._lanes[distribution] + columns
+        bins = bins_of(np.array(durations_ms, np.int64))
+        places, counts = np.unique(lanes * BINS + bins[:, None], return_counts=True)
+        durations.update(zip(places.tolist(), counts.tolist(), strict=True))
 
     def late_counts(
         self, additive: Additive, cell: int, amount: int, value: int | None = None
@@ -274,7 +309,8 @@ class OpenPane:
     def late_duration(self, distribution: Distribution, cell: int, duration_ms: int) -> Pane:
         """A pane that holds one duration that a late event ended."""
         durations: dict[int, int] = {}
-        self._enter_duration(durations, distribution * self._places + cell, duration_ms)
+        columns = self._columns_of_cells[cell][None]
+        self._enter(durations, distribution, columns, [duration_ms])
         return Pane(np.zeros((ADDITIVES, self._width), np.int64), durations)
 
     def _count_started(self, by_cell: Integers, by_channel: Integers) -> None:
@@ -302,10 +338,10 @@ class OpenPane:
                 places[flags & BOUNCED > 0], minlength=size
             )
             np.add.at(index[Additive.SESSION_MS], places, lasted)
-        columns = np.concatenate(
-            [self._columns_of_cells[cells], (self._customer_columns + channels)[:, None]], axis=1
-        )
-        places, counts = np.unique(columns * BINS + bins_of(lasted)[:, None], return_counts=True)
+        own = (self._customer_columns + channels)[:, None]
+        columns = np.concatenate([self._columns_of_cells[cells], own], axis=1)
+        durations: dict[int, int] = {}
+        self._enter(durations, Distribution.SESSION, columns, lasted)
         self.closed.clear()
         self.closed_ms.clear()
-        return dict(zip(places.tolist(), counts.tolist(), strict=True))
+        return durations

@@ -29,11 +29,6 @@ def bins_of(values: Integers) -> Integers:
     return found
 
 
-def bin_of(value: int) -> int:
-    """`bins_of` for one value."""
-    return 1 + math.ceil(math.log(value) / _LOG_GROWTH - 1e-9) if value else 0
-
-
 def quantile(bins: Integers, counts: Integers, q: float) -> float | None:
     """The value of rank ``ceil(q * n)`` (nearest rank), within 1 %, of ``counts`` values in each of
     ascending ``bins``; None when there are none.

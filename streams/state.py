@@ -110,7 +110,7 @@ class State:
         self._base = windows.base_ms
         self._gap = windows.session_gap_ms
         self._wheel = Wheel()
-        self._journey = Journey(self.timeline, base_ms=windows.base_ms)
+        self._journey = Journey(self.timeline, cells=segments.cells, base_ms=windows.base_ms)
         self._lifetime = Lifetime(self._pane)
         self._social = Social(segments, self.timeline)
         self._satisfaction = Satisfaction(segments, self.timeline)
@@ -317,7 +317,7 @@ class State:
                 return Stage.LOYAL
         elif kind is OrderRefunded:
             timeline.count(at, Additive.REFUNDED_MICROS, customer.cell, micros)
-            self._lifetime.refund(customer, micros)
+            self._lifetime.refund(customer, micros, is_late=at < timeline.pane_start)
         elif kind is SubscriptionCancelled:
             timeline.count(at, Additive.CANCELLATIONS, customer.cell)
         return Stage.AWARE
@@ -451,7 +451,7 @@ class State:
         timeline.count(at, Additive.ORDERS, cell)
         if micros:
             timeline.count(at, Additive.REVENUE_MICROS, cell, micros)
-        self._lifetime.order(customer, micros)
+        self._lifetime.order(customer, micros, is_late=at < timeline.pane_start)
         first = customer.first_order
         if first == NEVER or at < first:
             seen.change(Mark.FIRST_BOUGHT, first, cell, -1)
