@@ -17,7 +17,8 @@ import msgspec
 from agents.checked_producer import CheckedProducer
 from agents.failures import CommandFailed
 from agents.kafka_admin import admin_client, connection, input_partitions, partition_counts
-from agents.redrive import HEADER, Letter, Place, Resent
+from agents.letters import Letter
+from agents.redrive import HEADER, Place, Resent
 from agents.settings import Settings
 from schemas.records import DeadLetter, LateRecord, Redriven
 

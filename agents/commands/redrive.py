@@ -15,7 +15,7 @@ from agents.parameters import INSTANT, bootstrap_option, config_option, load_set
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agents.redrive import Tally
+    from agents.letters import Tally
 
 SOURCES = ("sessions", "purchases", "social", "support")
 EPILOG = """\
@@ -86,9 +86,10 @@ def command(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Send dead letters back to the topics from which they came, each once."""
     from agents.kafka_admin import plain_failures
+    from agents.letters import TOO_LATE, UNSENDABLE, Choice, Verdict
     from agents.partitioners import Partitions
     from agents.progress import progress_bar
-    from agents.redrive import TOO_LATE, UNSENDABLE, Choice, Redrive, Verdict
+    from agents.redrive import Redrive
     from agents.redrive_log import KafkaRedriveLog
     from schemas.reasons import Reason
 
@@ -142,7 +143,7 @@ def command(  # noqa: PLR0913 - one for each option
 
 def _warn_of_retention(tally: Tally, retention_ms: Mapping[str, int]) -> None:
     """Records keep their timestamps, and Kafka removes by them."""
-    from agents.redrive import Verdict
+    from agents.letters import Verdict
 
     now_ms = time.time_ns() // 1_000_000
     old = {
@@ -184,7 +185,7 @@ def _print_table(tally: Tally) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from agents.redrive import EXPLAINED
+    from agents.letters import EXPLAINED
     from agents.results_table import WIDE
     from streams.moments import to_text
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from agents import redrive as module
 from agents.failures import CommandFailed
-from agents.redrive import GRACE_MS, Choice, Letter, Place, Redrive, Resent, Tally, Verdict
+from agents.letters import Choice, Letter, Tally, Verdict
+from agents.redrive import GRACE_MS, Place, Redrive, Resent
 from schemas.records import Redriven
 
 pytestmark = pytest.mark.property
