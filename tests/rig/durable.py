@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from streams.checkpoint import Checkpoint, Keeper, LogRecord
 from streams.claims import Claim
 from streams.config import CoreConfig
-from streams.partition import Partition
 from streams.state_log import StateLog
 
 
@@ -63,11 +62,3 @@ def restored(keeper: Keeper, log: MemoryLog | None = None) -> Keeper:
     log = MemoryLog() if log is None else log
     write(log, keeper)
     return log.take_over(keeper.partition.config)
-
-
-def kept(partition: Partition) -> Keeper:
-    """A keeper for a partition that was fed without one: all of it is still to be written."""
-    keeper = Keeper(partition, Claim(1, "w"))
-    state = partition.state
-    state.touched += state.customers.values()
-    return keeper
