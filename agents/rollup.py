@@ -95,6 +95,15 @@ class RollUpAgent:
             self.next_offset = max([offset, *first.values()])
         return True
 
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Partials that changed no result since the seat was taken, by reason."""
+        core = self._core
+        return {
+            "foreign": 0 if core is None else core.ignored,
+            "uncorrectable": 0 if core is None else core.uncorrected,
+        }
+
     def release(self) -> None:
         """Leave the seat: another worker has it."""
         self._core = self._consumer = self._position = None

@@ -159,6 +159,15 @@ class WorkerCollector:
             "Results acknowledged by the broker.",
             self._rollup.published,
         )
+        left_out = CounterMetricFamily(
+            "heartline_partials_left_out",
+            "Partials of another configuration, and corrections of boundaries that were never published or are "
+            "remembered no more.",
+            labels=["reason"],
+        )
+        for reason, count in self._rollup.left_out.items():
+            left_out.add_metric([reason], count)
+        yield left_out
         yield CounterMetricFamily(
             "heartline_batches_dropped",
             "Batches of a tenure that was over; their records are read again.",
