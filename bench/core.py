@@ -57,7 +57,10 @@ def configuration(*windows: str) -> CoreConfig:
 
 
 def batches(traffic: Traffic) -> Batches:
-    """The traffic as records: runs of one source, `BATCH` events of all sources after each other."""
+    """The traffic as records: runs of one source, `BATCH` events of all sources after each other.
+
+    They are ready to be measured with: the collector looks at none of them.
+    """
     offsets = dict.fromkeys(Source, 0)
     slices: dict[Source, list[Record]] = {source: [] for source in Source}
     found: Batches = []
@@ -75,6 +78,7 @@ def batches(traffic: Traffic) -> Batches:
         if number % BATCH == BATCH - 1:
             take()
     take()
+    prepare_collector()
     return found
 
 
@@ -133,6 +137,15 @@ class Core:
         if reports := self.partition.drain():
             self._reports += len(reports)
             self._publish(reports)
+
+    def run_warm(
+        self, prepared: Batches, share: float, *, when_warm: Callable[[], None] = lambda: None
+    ) -> Measured:
+        """Feed the batches; what those after the first ``share`` of them took."""
+        warm = int(len(prepared) * share)
+        self.run(prepared[:warm])
+        when_warm()
+        return self.run(prepared[warm:])
 
     def run(self, prepared: Batches) -> Measured:
         """Feed the batches; what they alone took."""

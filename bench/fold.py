@@ -22,7 +22,6 @@ from bench.core import (
     Measured,
     batches,
     configuration,
-    prepare_collector,
 )
 from bench.population import Traffic
 from bench.report import Row, finish, median, options, profiled, table, verdict
@@ -50,10 +49,7 @@ def yardstick_ns() -> float:
 
 def measure(prepared: Batches) -> Measured:
     """A new partition: warm it, then measure."""
-    core = Core(configuration())
-    warm = int(len(prepared) * WARM_UP)
-    core.run(prepared[:warm])
-    return core.run(prepared[warm:])
+    return Core(configuration()).run_warm(prepared, WARM_UP)
 
 
 def main() -> int:
@@ -73,7 +69,6 @@ def main() -> int:
     for customers in arguments.customers or [10_000, AT_CUSTOMERS]:
         traffic = Traffic(events, customers, per_second=arguments.density)
         prepared = batches(traffic)
-        prepare_collector()
         with profiled(arguments.profile):
             runs = [measure(prepared) for _ in range(rounds)]
         costs[customers] = median([run.microseconds(FOLD, CLOSE) for run in runs])

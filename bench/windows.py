@@ -26,7 +26,6 @@ from bench.core import (
     Measured,
     batches,
     configuration,
-    prepare_collector,
 )
 from bench.population import Traffic
 from bench.report import Row, finish, median, options, profiled, table, verdict
@@ -50,8 +49,11 @@ class Publishing:
         self._rollup = RollUp(config, 1)
         self._encode = msgspec.json.Encoder().encode
         self._now_ms = 0
-        self.results = 0
-        self.bytes = 0
+        self.count_anew()
+
+    def count_anew(self) -> None:
+        """What was published so far is not counted."""
+        self.results = self.bytes = 0
 
     def __call__(self, reports: list[TickSums]) -> None:
         """Partials out, partials in, results out."""
@@ -68,10 +70,7 @@ def measure(config: CoreConfig, prepared: Batches) -> tuple[Measured, Publishing
     """A new partition with these windows: warm it, then measure."""
     publishing = Publishing(config)
     core = Core(config, publishing)
-    warm = int(len(prepared) * WARM_UP)
-    core.run(prepared[:warm])
-    publishing.results = publishing.bytes = 0
-    return core.run(prepared[warm:]), publishing
+    return core.run_warm(prepared, WARM_UP, when_warm=publishing.count_anew), publishing
 
 
 def row(name: str, runs: list[tuple[Measured, Publishing]]) -> Row:
@@ -103,7 +102,6 @@ def main() -> int:
     few, many = configuration(*ONE), configuration(*FIFTY)
     traffic = Traffic(events, arguments.customers, per_second=arguments.density)
     prepared = batches(traffic)
-    prepare_collector()
     ones: list[tuple[Measured, Publishing]] = []
     fifties: list[tuple[Measured, Publishing]] = []
     with profiled(arguments.profile):
