@@ -75,7 +75,7 @@ class Tally:
         """For people."""
         yield (
             f"{self.runs} runs, {self.records:,} records in; {self.results:,} results compared, "
-            f"{self.revisions:,} superseded revisions besides"
+            f"{self.revisions:,} superseded or repeated ones besides"
         )
         yield f"{self.faults.total()} faults injected:"
         for name, count in sorted(self.faults.items()):
