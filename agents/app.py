@@ -159,12 +159,11 @@ def _connect_signals(app: HeartlineApp, engine: Engine) -> None:
         await _guarded(engine, engine.take_over(app.consumer, app.consumer_generation_id))
 
     async def revoked(app: HeartlineApp, revoked: Any, **_: Any) -> None:
-        del app, revoked
-        await _guarded(engine, engine.revoke())
+        # Before the first assignment nothing is revoked, and the generation's number means nothing.
+        await _guarded(engine, engine.revoke(app.consumer_generation_id if revoked else None))
 
     async def stopping(app: HeartlineApp, **_: Any) -> None:
-        del app
-        await _guarded(engine, engine.revoke())
+        await _guarded(engine, engine.revoke(app.consumer_generation_id))
 
     # weak=False: nobody else holds these closures.
     app.on_rebalance_complete.connect(restored, weak=False)

@@ -119,6 +119,8 @@ class Engine:
         self._busy = asyncio.Lock()
         self._joining: int | None = None
         """The generation for which we take over, until it is revoked."""
+        self._revoked: int | None = None
+        """The last generation that was revoked."""
         self._checkpoint_due = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -138,6 +140,10 @@ class Engine:
                 "`heartline worker` with the same topics?"
             )
         if self.failure is not None:
+            return
+        if generation == self._revoked:
+            # A takeover that took long delays the next one, beyond the end of its generation.
+            log.info("takeover given up: generation %s is revoked already", generation)
             return
         started = time.monotonic()
         self._joining = generation
@@ -206,13 +212,15 @@ class Engine:
             self.takeover_seconds,
         )
 
-    async def revoke(self) -> None:
+    async def revoke(self, generation: int | None) -> None:
         """The tenure ends here: nothing more is taken in, and what was is made durable.
+
+        ``generation`` is the one whose assignment is revoked; None if there was none.
 
         A takeover that goes on is given up. What is in memory stays until the next one.
         """
         self.gate.close()
-        self._joining = None
+        self._joining, self._revoked = None, generation
         had_tenure, self.tenure = self.tenure is not None, None
         async with self._busy:
             if had_tenure and self.failure is None:
