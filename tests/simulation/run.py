@@ -35,6 +35,8 @@ FAULTS_END_S = LASTS_S + 8.0
 SETTLES_WITHIN_S = 60.0
 _LOOK_S = 0.25
 _REFUSES_WITHIN_S = 20.0
+_ARRIVES_WITHIN_S = 3.5
+"""What the dead have sent is in the log by then."""
 _AFTERWARDS_S = 3.0
 """Two checkpoints and their partials after the last record was read."""
 
@@ -281,9 +283,12 @@ class Run:
             )
 
     async def _damage(self) -> None:
-        """Damage what is live of one partition's state, kill everybody who has it in memory, and see
-        that it is refused until it is put right.
+        """Kill everybody, who may have it in memory, damage what is live of one partition's state, and
+        see that it is refused until it is put right.
         """
+        for worker in self._alive():
+            self.cluster.kill(worker.process)
+        await asyncio.sleep(_ARRIVES_WITHIN_S)
         number = self.rng.randrange(self.cluster.partitions)
         log = self.cluster.log.partition(self.cluster.topics.state, number)
         reader = StateLog()
@@ -304,8 +309,6 @@ class Run:
             "damage", f"{what} of {(whole[place].key or b'').decode()} of partition {number}"
         )
         self.recorder.damaged.add(number)
-        for worker in self._alive():
-            self.cluster.kill(worker.process)
         refused = self.failures["StateRefused"]
         for _ in range(round(_REFUSES_WITHIN_S / _LOOK_S)):
             if self.failures["StateRefused"] > refused or self.recorder.restored_damaged:

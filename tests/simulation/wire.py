@@ -292,6 +292,10 @@ class Fetching(driver.Consumer):  # type: ignore[misc]
             for tp in partitions
         }
 
+    def revocable(self) -> int | None:
+        """The generation whose assignment there is to revoke."""
+        return self.inner.generation if self.inner.standings else None
+
     def assignment(self) -> set[TP]:
         return set(self.inner.standings)
 

@@ -128,7 +128,7 @@ class Worker:
         self._serve(self._recover(), "recovery")
         self._serve(self._fetch(), "fetch")
         while not self._is_stopping:
-            await _guarded(engine, engine.revoke())
+            await _guarded(engine, engine.revoke(self.consumer.revocable()))
             generation, partitions = await self.cluster.group.join(self.member)
             self.cluster.tell(f"{self.name} joins generation {generation}")
             if self.cluster.rng.random() < 0.5:
@@ -177,7 +177,7 @@ class Worker:
     async def _stop(self) -> None:
         engine = self.engine
         self.cluster.tell(f"{self.name} is told to stop")
-        await _guarded(engine, engine.revoke())
+        await _guarded(engine, engine.revoke(self.consumer.revocable()))
         if engine.failure is None:
             await _guarded(engine, engine.outbox.flush())
         self.cluster.tell(f"{self.name} has stopped")
