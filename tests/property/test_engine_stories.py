@@ -147,6 +147,10 @@ def test_every_metric_of_a_short_story_is_what_the_oracle_says(
     assert disagreements(story) == []
 
 
+def like(stride: int = 0, *, behind: bool = False) -> Step:
+    return ("like", stride, behind, "x", None, None)
+
+
 def ticket(what: str, stride: int = 0, *, behind: bool = False) -> Step:
     return (f"ticket_{what}", stride, behind, "x", None, "1")
 
@@ -178,6 +182,8 @@ LAPSING = 30 * DAY_MS
         view(persona="b"),
     ]
 )
+@example(story=[like(HOUR_MS), ("pass", 2 * HOUR_MS), like(HOUR_MS + 1, behind=True)])
+@example(story=[like(HOUR_MS), ("pass", 2 * HOUR_MS), like(HOUR_MS - 1, behind=True)])
 @example(story=[ticket("opened"), *REPLIED, ticket("resolved", HOUR_MS + 1, behind=True)])
 @example(story=[ticket("opened"), *REPLIED, ticket("resolved", HOUR_MS, behind=True)])
 @example(story=[ticket("opened"), *RESOLVED, ticket("replied", HOUR_MS + 1, behind=True)])
