@@ -218,14 +218,14 @@ def records(installation: Installation, topic: str) -> list[tuple[bytes | None, 
     ]
 
 
-def go_back(installation: Installation) -> None:
-    """Commit offset 0 of every input for the group, as an operator might."""
+def commit(installation: Installation, offset: int) -> None:
+    """Commit this offset of every input for the group, as an operator might."""
     topics = installation.topics
     consumer = Consumer({"bootstrap.servers": topics.broker.bootstrap, "group.id": topics.prefix})
     try:
         consumer.commit(
             offsets=[
-                TopicPartition(name, n, 0)
+                TopicPartition(name, n, offset)
                 for name in topics.names.sources
                 for n in range(PARTITIONS)
             ],
@@ -247,7 +247,7 @@ def test_offsets_set_back_to_0_fold_nothing_and_change_no_byte(
         assert stopped(first) == 0
         before = records(told.installation, told.installation.topics.names.results)
         customers = [one["customers"] for one in inspected(told.installation)]
-        go_back(told.installation)
+        commit(told.installation, 0)
         second = told.installation.worker()
         wait_until(
             lambda: Exposition(second.get("/metrics")).total("heartline_checkpoint_seconds_count"),
@@ -257,6 +257,12 @@ def test_offsets_set_back_to_0_fold_nothing_and_change_no_byte(
         assert records(told.installation, told.installation.topics.names.results) == before
         assert gained(second, "folded") == 0
         assert [one["customers"] for one in inspected(told.installation)] == customers
+        assert stopped(second) == 0
+        # Ahead of the state they would mean that its newest checkpoint is lost.
+        commit(told.installation, COUNT)
+        assert "has lost its newest records, or somebody set the offsets forward" in refused(
+            told.installation
+        )
 
 
 def test_a_refused_state_names_the_way_out_and_rebuilding_goes_it(
@@ -330,7 +336,7 @@ def test_a_marker_that_is_gone_is_missed(embedded_broker: Broker, tmp_path: Path
         state = installation.topics.names.state
         newest = {one["partition"]: one["marker"] for one in inspected(installation)}
         installation.topics.produce([(state, newest[0].encode(), None, 0)])
-        assert "has lost its newest records" in refused(installation)
+        assert "was that topic recreated or emptied?" in refused(installation)
 
 
 def test_an_emptied_state_topic_is_no_fresh_start(embedded_broker: Broker, tmp_path: Path) -> None:
