@@ -81,12 +81,11 @@ class Journey:
             self._pane.stock(Stock.CUSTOMERS, new, 1)
 
     def forget(self, customer: Customer) -> None:
-        """Nobody is left who could be in a stage."""
-        if customer.stage != NOWHERE:
-            self.wheel.remove(customer)
-            self._pane.stock(Stock.CUSTOMERS, customer.cell, -1)
-            self._pane.stock_own(Stock.CUSTOMERS, customer.stage, -1)
-            customer.stage = NOWHERE
+        """Nobody is left who could be in a stage. Whoever is known is in one."""
+        self.wheel.remove(customer)
+        self._pane.stock(Stock.CUSTOMERS, customer.cell, -1)
+        self._pane.stock_own(Stock.CUSTOMERS, customer.stage, -1)
+        customer.stage = NOWHERE
 
     def fire(self, due_now: Iterable[Customer], end: int) -> None:
         """The timers of these came: who was silent for long enough before ``end`` lapses."""

@@ -592,10 +592,9 @@ class State:
         customer = self.find(identity)
         if customer is None or customer.session_start != NO_SESSION or customer.is_armed:
             return
-        if customer.stage != Stage.LAPSED:
-            return
         contact = customer.contact
-        if contact is not None and not contact.is_over(self.timeline.pane_start):
+        has_ticket = contact is not None and not contact.is_over(self.timeline.pane_start)
+        if has_ticket or customer.stage != Stage.LAPSED:
             return
         self.evicted.put(customer)
         del self.customers[identity]

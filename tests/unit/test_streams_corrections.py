@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import pytest
 
 from agents.partials import Reporter
+from schemas.decode import Decoder
 from schemas.records import Partial, PublishedResult
+from streams.arrivals import arrival_of, cells_by_attributes
 from streams.config import CoreConfig
 from streams.metrics import BY_NAME
 from streams.partition import TickSums
 from streams.rollup import RollUp
 from streams.segments import Segments, Values
+from streams.state import State
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, WindowSet
 from tests.rig.hand import Hand, order, view
 from tests.rig.told import T0
@@ -117,6 +121,20 @@ def test_a_correction_that_waits_outlives_a_crash() -> None:
     hand.pass_time(T0 + 12 * HOUR_MS + MINUTE_MS)
 
     assert corrected(hand.ticks, HOUR) == [-20, -10, 0]
+
+
+def test_a_state_that_reports_to_nobody_corrects_for_nobody() -> None:
+    cells, decode, state = cells_by_attributes(CONFIG.segments), Decoder().decode, State(CONFIG)
+    on_time, late = (
+        arrival_of(cells, decode(json.dumps(view("c", at, name)).encode()), 0, at)
+        for at, name in ((T0, "on time"), (T0 + 11 * HOUR_MS, "late"))
+    )
+    state.fold([on_time])
+    state.timeline.advance(T0 + 12 * HOUR_MS)
+    assert state.fold_late(late, T0 + 12 * HOUR_MS)
+    assert state.timeline.dirty_minute is not None
+    state.timeline.advance(T0 + 12 * HOUR_MS + MINUTE_MS)
+    assert state.timeline.dirty_minute is None
 
 
 # -- from there to the results
@@ -272,6 +290,25 @@ def test_a_boundary_inside_a_silence_that_was_never_published_is_not_corrected()
         and f"page_views|{one.window}|{one.hop}|{one.end_ms}" not in published.results
         for one in partials
     )
+
+
+def test_a_partition_that_was_missing_has_nothing_to_correct() -> None:
+    """It never spoke of the boundary that went out without it."""
+    *_, late = told_late()
+    noon = T0 + 12 * HOUR_MS
+    hand, reporter = Hand(CONFIG), Reporter(CONFIG, 0)
+    hand.send(view("c", T0, "first"))
+    hand.pass_time(noon + 30 * SECOND_MS)
+    roll_up = RollUp(CONFIG, 2, timeout_ms=0)
+    for partial in reporter.partials(hand.ticks, epoch=1):
+        roll_up.add(partial)
+    assert {one.missing_partitions for one in roll_up.due(0) if one.end_ms == noon} == {1}
+    for one in late:
+        other = {name: getattr(one, name) for name in Partial.__struct_fields__} | {"partition": 1}
+        roll_up.add(Partial(**other))
+
+    assert roll_up.uncorrected == len(late)
+    assert roll_up.due(0) == []
 
 
 def test_a_boundary_that_is_not_remembered_is_not_corrected_but_counted() -> None:

@@ -253,3 +253,26 @@ def test_a_late_activity_leads_back_who_had_just_lapsed(told: Told) -> None:
     at = T0 + LAPSE_MS + 10 * MINUTE_MS
     assert told.live("journey_moves", at).value == 2
     assert told.live("journey_customers", at, stage="aware").value == 1
+
+
+def test_with_windows_longer_than_30_days_a_lapsed_customer_is_back_all_the_same() -> None:
+    told = Told(CoreConfig(windows=WindowSet.of([Window.parse("40d/1d")])))
+    told.tell("page_viewed", "c", T0)
+    told.tell("page_viewed", "c", T0 + 31 * DAY_MS)
+
+    assert stages(told, T0 + 32 * DAY_MS) == {"engaged": 1}
+    assert moves(told, T0 + 32 * DAY_MS) == {"aware lapsed": 1, "lapsed engaged": 1}
+    assert told.at("reactivated_customers", T0 + 80 * DAY_MS).value == 0
+
+
+@pytest.mark.parametrize("kind, is_kept", [("ticket_opened", True), ("social_interacted", False)])
+def test_nobody_with_a_known_ticket_leaves_memory(told: Told, kind: str, is_kept: bool) -> None:
+    told.pass_time(T0)
+    told.send(kind, "c", T0)
+    for days in (300, 310):
+        told.pass_time(T0 + days * DAY_MS)
+        told.hand.partition.state.put_away(looked_at=10, moved=10)
+
+    assert ("c" in told.hand.partition.state.evicted) is not is_kept
+    assert told.live("journey_customers", T0 + 310 * DAY_MS, stage="lapsed").value == 1
+    assert told.live("ticket_backlog", T0 + 310 * DAY_MS).value == int(is_kept)
