@@ -66,11 +66,11 @@ stories = st.lists(
         st.booleans(),  # whether there is a crash before it
     ),
     min_size=3,
-    max_size=12,
+    max_size=16,
 )
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(story=stories)
 def test_revised_results_are_a_recount_and_all_others_are_as_first_published(
     story: list[tuple[int, int, str, int, str, bool]],
