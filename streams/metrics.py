@@ -7,15 +7,15 @@ does not exist. The definitions are those of METRICS.md 3; `help` is the short f
 from __future__ import annotations
 
 import enum
+import functools
 import math
 
 import msgspec
-import numpy as np
 
 from schemas.records import Number, Result
 from streams.config import CoreConfig
-from streams.quantiles import BINS, quantile
-from streams.segments import OWN_OF_DISTRIBUTION, Column, Integers, Own
+from streams.quantiles import Histograms
+from streams.segments import OWN_OF_DISTRIBUTION, Column, Integers, Own, Segments
 from streams.sums import ENTERED_LATE, Additive, Cohort, Distribution, Mark, Stock, Sum, row_of
 
 WILSON_Z = 1.959963984540054
@@ -807,6 +807,7 @@ METRICS: tuple[Metric, ...] = (
     ),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
+_REVISABLE = frozenset(metric.name for metric in METRICS if metric.is_revisable)
 
 
 class WindowTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -857,33 +858,32 @@ def score_interval(net: int, spread: int, n: int) -> tuple[float, float]:
     return value - SCORE_Z * error, value + SCORE_Z * error
 
 
-class _Histograms:
-    """The lanes of a sparse histogram, cut apart on demand."""
+class _Layout:
+    """Columns by own dimension, and the first lane of each distribution: fixed by the segments."""
 
-    def __init__(self, totals: WindowTotals, config: CoreConfig) -> None:
-        self._bins, self._counts = totals.durations[:, 0], totals.durations[:, 1]
-        self._firsts = config.segments.lanes()
+    def __init__(self, segments: Segments) -> None:
+        self.columns = {own: segments.columns(own) for own in (None, *Own)}
+        self.lanes = segments.lanes()
 
-    def lane(self, distribution: Distribution, column: int) -> tuple[Integers, Integers]:
-        """Bins and counts of one column."""
-        start = (self._firsts[distribution] + column) * BINS
-        first, last = np.searchsorted(self._bins, (start, start + BINS))
-        return self._bins[first:last] - start, self._counts[first:last]
+
+_layout_of = functools.lru_cache(maxsize=8)(_Layout)
 
 
 def results_of(
     totals: WindowTotals, config: CoreConfig, metrics: tuple[Metric, ...] = METRICS
 ) -> list[Result]:
     """Every metric for every column that it is reported for, in declaration order."""
-    columns = {own: config.segments.columns(own) for own in (None, *Own)}
-    histograms = _Histograms(totals, config)
+    layout = _layout_of(config.segments)
+    histograms = Histograms(totals.durations, layout.lanes[-1])
     # Lists of Python integers: reading a numpy scalar costs four times as much.
     rows: list[list[int]] = totals.sums.tolist()
     revised = rows if totals.revised is None else totals.revised.tolist()
     return [
-        _result(metric, totals, revised if metric.is_revisable else rows, histograms, column, index)
+        _result(metric, totals, table, histograms, column, index, first_lane)
         for metric in metrics
-        for index, column in enumerate(columns[metric.dimension])
+        for table in (revised if metric.name in _REVISABLE else rows,)
+        for first_lane in (layout.lanes[metric.distribution or 0],)
+        for index, column in enumerate(layout.columns[metric.dimension])
     ]
 
 
@@ -891,9 +891,10 @@ def _result(
     metric: Metric,
     totals: WindowTotals,
     rows: list[list[int]],
-    histograms: _Histograms,
+    histograms: Histograms,
     column: Column,
     index: int,
+    first_lane: int,
 ) -> Result:
     observed = totals.observed_from_ms
     is_complete = observed is not None and totals.end_ms - metric.needs * totals.size_ms >= observed
@@ -903,9 +904,8 @@ def _result(
     interval: tuple[float, float] | None = None
     n: int | None = None
     if metric.distribution is not None:
-        bins, counts = histograms.lane(metric.distribution, index)
-        n = int(counts.sum())
-        found = quantile(bins, counts, metric.q)
+        n = histograms.count(first_lane + index)
+        found = histograms.quantile(first_lane + index, metric.q)
         value = None if found is None else found / MILLIS
     elif metric.is_null_until_complete and not is_complete:
         pass

@@ -9,6 +9,7 @@ in.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 import numpy as np
 
@@ -29,15 +30,31 @@ def bins_of(values: Integers) -> Integers:
     return found
 
 
-def quantile(bins: Integers, counts: Integers, q: float) -> float | None:
-    """The value of rank ``ceil(q * n)`` (nearest rank), within 1 %, of ``counts`` values in each of
-    ascending ``bins``; None when there are none.
-    """
-    total = int(counts.sum())
-    if total == 0:
-        return None
-    rank = math.ceil(round(q * total, 9))
-    at = int(bins[np.searchsorted(np.cumsum(counts), max(rank, 1))])
-    if at == 0:
-        return 0.0
-    return math.exp(_LOG_GROWTH * (at - 1.5))
+class Histograms:
+    """Sparse histograms, one a lane, of which quantiles are asked: each costs a bisection."""
+
+    def __init__(self, rows: Integers, lanes: int) -> None:
+        """``rows`` are ``lane * BINS + bin`` and count, ascending."""
+        places = rows[:, 0]
+        self._places: list[int] = places.tolist()
+        self._sums: list[int] = np.concatenate(([0], np.cumsum(rows[:, 1]))).tolist()
+        """How many values lie before each place, and at last how many there are."""
+        starts = np.arange(lanes + 1) * BINS
+        self._firsts: list[int] = np.searchsorted(places, starts).tolist()
+
+    def count(self, lane: int) -> int:
+        """How many values a lane has."""
+        return self._sums[self._firsts[lane + 1]] - self._sums[self._firsts[lane]]
+
+    def quantile(self, lane: int, q: float) -> float | None:
+        """The value of rank ``ceil(q * n)`` (nearest rank), within 1 %; None without values."""
+        first, last = self._firsts[lane], self._firsts[lane + 1]
+        before = self._sums[first]
+        total = self._sums[last] - before
+        if total == 0:
+            return None
+        rank = max(1, math.ceil(round(q * total, 9)))
+        at = self._places[bisect_left(self._sums, before + rank, first, last) - 1] - lane * BINS
+        if at == 0:
+            return 0.0
+        return math.exp(_LOG_GROWTH * (at - 1.5))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streams.cohorts import CohortMemory
 from streams.last_seen import NEVER, LastSeen
 from streams.panes import Level, Pane
-from streams.quantiles import bins_of, quantile
+from streams.quantiles import Histograms, bins_of
 from streams.sums import Mark
 from streams.windows import Window, WindowSet
 
@@ -213,5 +213,5 @@ def check_cohorts(memory: CohortMemory, activities: dict[int, list[int]], w: int
 def test_a_quantile_is_the_nearest_rank_within_one_percent(values: list[int], percent: int) -> None:
     bins, counts = np.unique(bins_of(np.array(values, np.int64)), return_counts=True)
     exact = sorted(values)[math.ceil(percent * len(values) / 100 - 1e-9) - 1]
-    found = quantile(bins, counts, percent / 100)
+    found = Histograms(np.stack([bins, counts], axis=1), 1).quantile(0, percent / 100)
     assert found == pytest.approx(exact, rel=0.0100001, abs=0)

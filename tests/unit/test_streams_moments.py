@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from streams.moments import from_text, to_text
-from streams.quantiles import BINS, MAX_VALUE, bins_of
-from streams.quantiles import quantile as quantile_of
+from streams.quantiles import BINS, MAX_VALUE, Histograms, bins_of
 from streams.segments import Integers
 
 
@@ -41,7 +40,12 @@ def test_a_moment_without_offset_is_refused_and_shown_how() -> None:
 def quantile(counts: Integers, q: float) -> float | None:
     """The quantile of a dense histogram."""
     used = np.flatnonzero(counts)
-    return quantile_of(used, counts[used], q)
+    # Between two other lanes, which must not matter.
+    places = np.concatenate([[3], BINS + used, [2 * BINS]])
+    rows = np.stack([places, np.concatenate([[7], counts[used], [9]])], axis=1)
+    histograms = Histograms(rows, 3)
+    assert [histograms.count(lane) for lane in range(3)] == [7, counts.sum(), 9]
+    return histograms.quantile(1, q)
 
 
 def counts_of(*values: int) -> Integers:
