@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterable, Iterator
 
 import msgspec
+import numpy as np
 
 from schemas.records import Partial
 from streams.config import CoreConfig
 from streams.partition import TickSums
 from streams.quantiles import BINS
+from streams.segments import Integers
 from streams.sparse import pairs_of
 
 _WORD_EVERY_S = 1.0
@@ -58,10 +60,13 @@ class Reporter:
                 is_untouched=report.is_untouched,
                 fingerprint=self._fingerprint,
                 sums=pairs_of(report.sums),
-                durations=[
-                    number
-                    for place, count in report.durations.tolist()
-                    for number in (*divmod(place, BINS), count)
-                ],
+                durations=_triples(report.durations),
                 is_correction=report.is_correction,
             )
+
+
+def _triples(histogram: Integers) -> list[int]:
+    """Lane, bin and count, one behind the other, from rows of place and count."""
+    lanes, bins = np.divmod(histogram[:, 0], BINS)
+    triples: list[int] = np.stack([lanes, bins, histogram[:, 1]], axis=1).reshape(-1).tolist()
+    return triples
