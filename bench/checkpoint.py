@@ -220,6 +220,7 @@ def cpu_of(
         spent = (cpu_seconds(worker.process.pid) or 0.0) - cpu
         page = Exposition(worker.get("/metrics"))
         worker.process.stop()
+        print(f"  {interval}: {spent:.1f} s of CPU for {count:,} events", file=sys.stderr)
         return spent / count * 1e6, page
 
 
@@ -261,13 +262,16 @@ def main() -> int:
     add_broker_option(parser)
     parser.add_argument("--customers", type=int, help="1,000,000; short: 100,000")
     parser.add_argument("--seconds", type=int, help="of traffic in the core: 60; short: 20")
-    parser.add_argument("--worker-seconds", type=int, default=20)
+    parser.add_argument(
+        "--worker-seconds", type=int, help="of traffic for the worker: 20; short: 10"
+    )
     parser.add_argument("--pairs", type=int, help="runs of a worker with and without: 2; short: 1")
     parser.add_argument("--core-only", action="store_true", help="no broker, no worker")
     parser.add_argument("--seed", type=int, default=7)
     arguments = parser.parse_args()
     arguments.customers = arguments.customers or (100_000 if arguments.short else 1_000_000)
     arguments.seconds = arguments.seconds or (20 if arguments.short else 60)
+    arguments.worker_seconds = arguments.worker_seconds or (10 if arguments.short else 20)
     arguments.pairs = arguments.pairs or (1 if arguments.short else 2)
     measured = core(arguments)
     used = sum(measured[stage] for stage in STAGES)
