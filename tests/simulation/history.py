@@ -129,7 +129,7 @@ class Recorder:
     def recording(self) -> Iterator[None]:
         receive, observe = Partition.receive, Partition.observe
         tick, drain = Partition.tick, Partition.drain
-        checkpoint, restore = Owned.checkpoint, Engine._restore
+        checkpoint, restore, begin = Owned.checkpoint, Engine._restore, Engine._begin
 
         def note_received(partition: Partition, source: Source, admitted: Any) -> list[int]:
             before = partition._is_replaying
@@ -168,12 +168,15 @@ class Recorder:
 
         def note_restored(engine: Engine, number: int, log: StateLog, claim: Claim) -> Owned:
             owned = restore(engine, number, log, claim)
-            self.restored_damaged |= number in self.damaged
             marker = self._newest_marker(number, claim)
             if marker is not None:
                 taken = self.taken[number, marker]
                 self.of(owned.state).parent = taken.history, taken.length
             return owned
+
+        def note_begun(engine: Engine, generation: int, mine: list[int], fresh: list[int]) -> None:
+            self.restored_damaged |= not self.damaged.isdisjoint(fresh)
+            begin(engine, generation, mine, fresh)
 
         patches = {
             (Partition, "receive"): note_received,
@@ -182,6 +185,7 @@ class Recorder:
             (Partition, "drain"): note_drained,
             (Owned, "checkpoint"): note_checkpoint,
             (Engine, "_restore"): note_restored,
+            (Engine, "_begin"): note_begun,
         }
         with contextlib.ExitStack() as stack:
             for (owner, name), replacement in patches.items():

@@ -63,13 +63,13 @@ class PartitionLog:
 def damage(rng: random.Random, log: PartitionLog, place: int) -> str:
     """Flip one bit of a record's key or value, or lose a chunk; what was done, in words.
 
-    A log that has lost its last marker is the log of a moment before, which can only be told when
-    more was committed since.
+    A log whose last marker is lost, or bears an older one's name, is the log of a moment before. That
+    can only be told when more was committed since, so of a marker only the value is damaged.
     """
     record = log.records[place]
-    ways = ["a bit of the value", "a bit of the key"]
+    ways = ["a bit of the value"]
     if record.key is not None and record.key.startswith(b"k|"):
-        ways.append("the loss")
+        ways += ["a bit of the key", "the loss"]
     how = rng.choice(ways)
     if how == "the loss":
         del log.records[place]

@@ -90,7 +90,7 @@ def _run_many(first: int, count: int, jobs: int) -> int:
     parts = [
         range(s, min(s + _TOGETHER, first + count)) for s in range(first, first + count, _TOGETHER)
     ]
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_begin) as pool:
         for future in as_completed([pool.submit(_some, part) for part in parts]):
             report = future.result()
             done += report.seeds
@@ -121,13 +121,17 @@ def _run_many(first: int, count: int, jobs: int) -> int:
     return int(failed > 0)
 
 
+def _begin() -> None:
+    """A run makes a hundred thousand objects and drops them all at its end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
+
+
 def _some(seeds: range) -> Report:
     failed: list[Failed] = []
     injected: Counter[str] = Counter()
     virtual_s, steps = 0.0, 0
-    # A run makes a hundred thousand objects and drops them all at its end.
-    gc.freeze()
-    gc.set_threshold(100_000, 10, 10)
     for seed in seeds:
         try:
             with _limited(_REAL_S):
