@@ -588,13 +588,19 @@ class State:
             del self.customers[customer.id]
             self.recent_ids.release(customer)
 
+    def _may_leave(self, customer: Customer) -> bool:
+        """Whether nothing is open: no session, no timer, no ticket, no way on in the journey."""
+        contact = customer.contact
+        return (
+            customer.session_start == NO_SESSION
+            and not customer.is_armed
+            and customer.stage == Stage.LAPSED
+            and (contact is None or contact.is_over(self.timeline.pane_start))
+        )
+
     def _evict(self, identity: str) -> None:
         customer = self.find(identity)
-        if customer is None or customer.session_start != NO_SESSION or customer.is_armed:
-            return
-        contact = customer.contact
-        has_ticket = contact is not None and not contact.is_over(self.timeline.pane_start)
-        if has_ticket or customer.stage != Stage.LAPSED:
+        if customer is None or not self._may_leave(customer):
             return
         self.evicted.put(customer)
         del self.customers[identity]

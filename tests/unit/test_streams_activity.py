@@ -14,7 +14,7 @@ from schemas.records import Result
 from streams.config import CoreConfig
 from streams.segments import Segments, Values
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
-from tests.rig.hand import Hand
+from tests.rig.hand import Hand, view
 
 T0 = 20_000 * DAY_MS
 END_MS = T0 + 4 * DAY_MS
@@ -105,3 +105,18 @@ def test_without_any_activity_nobody_is_active() -> None:
     assert hand.value_at("cancellations", end_ms) == 2
     assert hand.value_at("refunded", end_ms) == 2
     assert set(FIELDS) <= set(TYPE_NAMES)
+
+
+@pytest.mark.parametrize("apart_ms", [1, DAY_MS])
+def test_two_views_that_are_no_activity_are_of_one_visitor(apart_ms: int) -> None:
+    hand = Hand(
+        CoreConfig(
+            windows=WindowSet.of([Window.parse("7d/1h")]), activity=frozenset({"order_placed"})
+        )
+    )
+    hand.send(view("c", T0, "1"))
+    hand.send(view("c", T0 + apart_ms, "2"))
+    hand.pass_time(T0 + 2 * DAY_MS)
+    assert hand.value_at("page_views", T0 + 2 * DAY_MS) == 2
+    assert hand.value_at("visitors", T0 + 2 * DAY_MS) == 1
+    assert hand.value_at("active_customers", T0 + 2 * DAY_MS) == 0
