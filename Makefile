@@ -23,8 +23,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 # The tiers that run in this process carry the coverage gate; the others start brokers, workers
 # and browsers, and run without the tracer.
-PURE   := tests/unit tests/property tests/golden tests/oracle tests/simulation
-IMPURE := tests/integration tests/chaos tests/browser
+PURE   := tests/unit tests/property tests/golden tests/oracle
+IMPURE := tests/simulation tests/integration tests/chaos tests/browser
 
 # `make bench BENCHES=windows ARGS=--short` runs one of them, quickly.
 BENCHES ?= fold windows throughput freshness checkpoint recovery

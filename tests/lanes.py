@@ -16,7 +16,8 @@ LANES = {
     "secure": "apache and secure",
     "embedded": "embedded and not apache",
     "chaos": "chaos and not long",
-    "other": "not apache and not embedded and not chaos",
+    "simulation": "simulation and not apache and not embedded",
+    "other": "not apache and not embedded and not chaos and not simulation",
 }
 """The long ones of tests/chaos are run by `make chaos`."""
 NOTHING_SELECTED = 5
