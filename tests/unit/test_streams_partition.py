@@ -11,7 +11,7 @@ import pytest
 from schemas.topics import Source
 from streams.config import CoreConfig
 from streams.last_seen import NEVER
-from streams.partition import FOREVER, Account
+from streams.partition import FOREVER, Account, Partition
 from streams.state import State
 from streams.timeline import Timeline
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
@@ -191,3 +191,16 @@ def test_time_does_not_begin_before_the_first_event() -> None:
     timeline.advance(T0)
     assert timeline.pane_start == NEVER
     assert timeline.empty_report(0).sums.dtype == np.int64
+
+
+def test_what_was_read_stays_read_while_it_is_read_again() -> None:
+    hand = Hand(CONFIG)
+    hand.send(view("c", T0, "1"))
+    assert hand.partition.waiting == 1
+    assert hand.partition.read_to(Source.SESSIONS) == 1
+
+    restored = Partition(CONFIG)
+    restored.resume(hand.partition.position())
+
+    assert restored.next_offset(Source.SESSIONS) == 0
+    assert restored.read_to(Source.SESSIONS) == 1
