@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 LANES = {
-    "apache": "apache and not secure",
+    "apache": "apache and not secure and not durable",
     "secure": "apache and secure",
-    "embedded": "embedded and not apache",
-    "chaos": "chaos and not long",
-    "simulation": "simulation and not apache and not embedded",
+    "embedded": "embedded and not apache and not durable",
+    "chaos": "(chaos and not long) or (apache and durable)",
+    "simulation": "(simulation and not apache and not embedded) or (embedded and durable)",
     "other": "not apache and not embedded and not chaos and not simulation",
 }
 """The long ones of tests/chaos are run by `make chaos`."""
