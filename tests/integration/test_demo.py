@@ -16,16 +16,13 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from tests.rig.brokers import Broker
+from tests.rig.needs import needs_parent_death, needs_proc
 from tests.rig.processes import wait_until
 
 CDNOW = Path(__file__).parents[1] / "data" / "cdnow" / "CDNOW_sample.txt"
 MARK = "DEMO_TEST_MARK"
 
 pytestmark = pytest.mark.timeout(400)
-
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/environ").exists(), reason="processes are found through /proc"
-)
 
 
 def processes_with(mark: str) -> list[int]:
@@ -133,7 +130,7 @@ def test_a_signal_during_the_start_leaves_nothing_either(folder: Path) -> None:
 
 
 @needs_proc
-@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+@needs_parent_death
 def test_killing_the_demo_takes_its_children_with_it(folder: Path) -> None:
     demo = Demo(folder)
     demo.lines_until("events read")

@@ -12,9 +12,11 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -67,12 +69,20 @@ PRLIMIT = Part(
     "limits of another process",
     lambda: "" if hasattr(resource, "prlimit") else "only Linux has prlimit",
 )
+PROC = Part(
+    "the environment of other processes",
+    lambda: "" if Path("/proc/self/environ").exists() else "there is no /proc/self/environ",
+)
+PARENT_DEATH = Part(
+    "the parent-death signal",
+    lambda: "" if sys.platform == "linux" else "only Linux has it",
+)
 
 PARTS = {
     part.name: part
     for part in (
         *(APACHE_KAFKA, PROMETHEUS, PROMTOOL, AMTOOL, DOCKER_COMPOSE, CHROMIUM),
-        PRLIMIT,
+        *(PRLIMIT, PROC, PARENT_DEATH),
     )
 }
 
@@ -91,6 +101,8 @@ needs_amtool = needs(AMTOOL)
 needs_docker_compose = needs(DOCKER_COMPOSE)
 needs_chromium = needs(CHROMIUM)
 needs_prlimit = needs(PRLIMIT)
+needs_proc = needs(PROC)
+needs_parent_death = needs(PARENT_DEATH)
 
 
 class Absences:
@@ -113,6 +125,7 @@ class Absences:
         self._tests[part, lacking].add(test)
         if self._all_required:
             pytest.fail(f"needs {part}: {lacking} (HEARTLINE_REQUIRE_ALL is set)", pytrace=False)
+        # The one skip in the tests, and a loud one: `lines` tells it, and CI never comes here.
         pytest.skip(f"needs {part}: {lacking}")
 
     def lines(self) -> Iterator[str]:
