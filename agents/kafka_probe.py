@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -66,10 +65,8 @@ async def probe(settings: Settings, arguments: dict[str, Any]) -> list[Probed]:
                 refusals.append(_why(address, error, settings))
                 continue
             others = [broker for broker in brokers[:MOST_BROKERS] if broker != address]
-            if len(others) < len(brokers):
-                return [found, *await _advertised(others, arguments, settings)]
             probed = await _advertised(others, arguments, settings)
-            if brokers and not probed:
+            if brokers and not probed and len(others) == len(brokers):
                 raise Refused(
                     f"Kafka at {address} says that its broker is at {brokers[0]}, where nobody "
                     "answers: correct the broker's advertised.listeners, or make that name known here"
@@ -89,18 +86,18 @@ async def _advertised(
     """Those of the brokers that are there."""
     probed = []
     for broker in brokers:
-        with contextlib.suppress(_Away):
-            try:
-                probed.append((await _connect(broker, arguments))[0])
-            except _Away:
-                raise
-            except Exception as error:  # noqa: BLE001 - told in one line
-                raise Refused(_why(broker, error, settings)) from None
+        try:
+            found, _ = await _connect(broker, arguments)
+        except _Away:
+            continue
+        except Exception as error:  # noqa: BLE001 - told in one line
+            raise Refused(_why(broker, error, settings)) from None
+        probed.append(found)
     return probed
 
 
 class _Away(Exception):
-    """Nobody listens at the address."""
+    """Nobody listens at the address, or it is none."""
 
 
 class _TokenRefused(Exception):
@@ -116,7 +113,7 @@ async def _connect(address: str, arguments: dict[str, Any]) -> tuple[Probed, lis
     host, _, port_text = address.rpartition(":")
     host = host.strip("[]")
     if not port_text.isdecimal():
-        raise _Away("it has no port")
+        raise _Away
     port = int(port_text)
     options = {name: value for name, value in arguments.items() if name != "bootstrap_servers"}
     try:
@@ -158,12 +155,8 @@ async def _listens(host: str, port: int) -> None:
     try:
         async with asyncio.timeout(ADDRESS_S):
             _, writer = await asyncio.open_connection(host, port)
-    except socket.gaierror:
-        raise _Away("the name is not known") from None
-    except TimeoutError:
-        raise _Away(f"no answer in {ADDRESS_S:g} s") from None
-    except (OSError, OverflowError) as error:
-        raise _Away(getattr(error, "strerror", None) or str(error)) from None
+    except (OSError, OverflowError):  # an unknown name and a silence are OSErrors too
+        raise _Away from None
     writer.close()
 
 
