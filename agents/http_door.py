@@ -26,26 +26,24 @@ import binascii
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
 
 from agents.failures import CommandFailed
+from agents.http_access import Section, is_open, read_token
 from agents.kafka_security import show_certificate
-from agents.secret import Secret, SecretPlace, SecretUnusable
+from agents.secret import Secret
 from agents.settings import Serve, Settings, Worker
 
 log = logging.getLogger(__name__)
 
-Section = Literal["worker", "serve"]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-SHORTEST_TOKEN = 16
 LONGEST_HEADER = 8_190
 MOST_HEADERS = 64
 HEAD_S = 10.0
@@ -67,38 +65,6 @@ _HEADERS = {
     "Cache-Control": "no-store",
     "Server": "heartline",
 }
-
-
-def is_open(host: str) -> bool:
-    """Whether others than this machine can reach a server on ``host``."""
-    if host == "localhost":
-        return False
-    try:
-        return not ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return True
-
-
-def http_token(section: Section, settings: Settings) -> SecretPlace:
-    """Where the token of a server comes from."""
-    http: Worker | Serve = getattr(settings, section)
-    return SecretPlace(
-        f"{settings.source}: [{section}] token",
-        f"HEARTLINE_{section.upper()}_TOKEN",
-        http.token_file,
-    )
-
-
-def read_token(section: Section, settings: Settings) -> Secret | None:
-    """The token; None if nobody is asked for one. Raises SecretUnusable."""
-    place = http_token(section, settings)
-    token = place.read()
-    if token is not None and (len(token) < SHORTEST_TOKEN or not token.isascii() or " " in token):
-        raise SecretUnusable(
-            f"{place.where}: must have at least {SHORTEST_TOKEN} ASCII characters and no space; make "
-            "one with: openssl rand -hex 24"
-        )
-    return token
 
 
 def server_context(section: Section, settings: Settings) -> ssl.SSLContext | None:

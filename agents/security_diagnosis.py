@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from agents.http_door import Section, http_token, is_open
+from agents.http_access import Section, http_token, is_open
 from agents.kafka_client import client_arguments
 from agents.kafka_probe import probe
 from agents.secret import is_open_to_all

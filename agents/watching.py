@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from agents.failures import CommandFailed
-from agents.http_door import is_open
+from agents.http_access import is_open
 from agents.terminal import METRICS_SHOWN
 
 Document = dict[str, Any]

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from agents import http_door, secret
 from agents.failures import CommandFailed
-from agents.http_door import STRANGER, STREAM, HttpServer, is_open, protect, read_token
+from agents.http_access import is_open, read_token
+from agents.http_door import STRANGER, STREAM, HttpServer, protect
 from agents.secret import SecretUnusable
 from agents.settings import Settings
 from agents.watching import ServeSource, Unreachable
