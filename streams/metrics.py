@@ -12,6 +12,7 @@ import math
 
 import msgspec
 
+from schemas.money import MICROS
 from schemas.records import Number, Result
 from streams.config import CoreConfig
 from streams.quantiles import Histograms
@@ -22,7 +23,6 @@ WILSON_Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
 SCORE_Z = 1.96
 """So many standard errors to each side are the interval of a net score."""
-MICROS = 1_000_000
 MILLIS = 1_000
 
 Term = tuple[int, int]
@@ -383,7 +383,7 @@ METRICS: tuple[Metric, ...] = (
     _money(
         "net_revenue",
         "Revenue less refunds",
-        (*_terms(Additive.REVENUE_MICROS), (row_of(Additive.REFUNDED_MICROS), -1)),
+        _terms(Additive.REVENUE_MICROS, minus=(Additive.REFUNDED_MICROS,)),
         pitfall="Negative where more was given back than sold: the refunds may belong to orders of earlier windows.",
     ),
     _ratio(

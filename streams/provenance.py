@@ -70,7 +70,7 @@ _JOURNEY: Reads = {
 }
 _MONEY: Reads = {OrderPlaced: ("amount", "currency"), OrderRefunded: ("amount", "currency")}
 
-# Three enumerations of integers: their members are equal where their values are, so rows tell them
+# Four enumerations of integers: their members are equal where their values are, so rows tell them
 # apart and no dictionary of members can.
 _ADDITIVE = {
     Additive.PAGE_VIEWS: Provenance("page views", "", _VIEW),

@@ -7,6 +7,7 @@ interaction counts like any, in its own pane; it is the customer's last only if 
 from __future__ import annotations
 
 from schemas.events import SocialInteracted
+from schemas.money import MICROS
 from streams.contacts import Contact
 from streams.customers import Customer
 from streams.last_seen import NEVER
@@ -15,7 +16,6 @@ from streams.sums import Additive, Mark
 from streams.timeline import Timeline
 
 WITHDRAWALS = frozenset({"unlike", "unfollow", "delete"})
-_MICROS = 1_000_000
 
 
 class Social:
@@ -36,7 +36,7 @@ class Social:
         timeline.count(at, Additive.SOCIAL_INTERACTIONS, cell, value=network)
         if event.sentiment is not None:
             timeline.count(at, Additive.SENTIMENTS, cell)
-            timeline.count(at, Additive.SENTIMENT_MICROS, cell, round(event.sentiment * _MICROS))
+            timeline.count(at, Additive.SENTIMENT_MICROS, cell, round(event.sentiment * MICROS))
         if event.impressions is not None:
             timeline.count(at, Additive.IMPRESSED, cell)
             timeline.count(at, Additive.IMPRESSIONS, cell, event.impressions)
