@@ -91,12 +91,16 @@ class _Track:
         now.
         """
 
-    def add(self, partial: Partial, hop_ms: int, shape: tuple[int, int]) -> bool:
-        """Take a partial; returns whether it is news."""
+    def note(self, partial: Partial) -> bool:
+        """Note a partial; returns whether it is news: newer than all before it."""
         order = (partial.epoch, partial.revision)
         if order <= self.order:
             return False
         self.order = order
+        return True
+
+    def add(self, partial: Partial, hop_ms: int, shape: tuple[int, int]) -> None:
+        """Take a partial that is news."""
         self.announced_ms = -1 if partial.is_untouched else None
         segments = self.segments
         while segments and segments[-1].end_ms >= partial.end_ms:
@@ -115,10 +119,9 @@ class _Track:
                 partial.is_untouched,
             )
         )
-        return True
 
     def correct(self, partial: Partial, hop_ms: int, shape: tuple[int, int]) -> bool:
-        """Take a correction; returns whether its boundary is remembered."""
+        """Take a correction that is news; returns whether its boundary is remembered."""
         at = partial.end_ms
         place = bisect_right(self.segments, at, key=lambda s: s.end_ms) - 1
         if place < 0 or self.segments[place].through_ms < at:
@@ -221,21 +224,18 @@ class RollUp:
             self.ignored += 1
             return
         track = state.tracks[partial.partition]
+        if not track.note(partial):
+            return
         if partial.is_correction:
             self._add_correction(state, track, partial)
             return
-        if not track.add(partial, state.hop_ms, self._shape):
-            return
+        track.add(partial, state.hop_ms, self._shape)
         if partial.end_ms > 0:
             state.pending.setdefault(partial.end_ms, None)
         for end_ms in state.recent[bisect_right(state.recent, partial.end_ms - 1) :]:
             state.pending.setdefault(end_ms, None)
 
     def _add_correction(self, state: _Window, track: _Track, partial: Partial) -> None:
-        order = (partial.epoch, partial.revision)
-        if order <= track.order:
-            return
-        track.order = order
         at = partial.end_ms
         is_known = at in state.pending or at in state.recent
         if is_known and track.correct(partial, state.hop_ms, self._shape):
