@@ -29,6 +29,10 @@ class Ticket(msgspec.Struct, array_like=True):
     is_replied: bool = False
     """Whether its first reply was counted."""
 
+    def is_over(self, now_ms: int) -> bool:
+        """Whether it is resolved and has been quiet for so long that it is known no more."""
+        return not self.is_open and now_ms - self.newest_at > REMEMBERED_MS
+
 
 class Contact(msgspec.Struct, array_like=True):
     """The last social interaction, the latest answer, the tickets."""
@@ -48,20 +52,13 @@ class Contact(msgspec.Struct, array_like=True):
 
     def forget_tickets(self, now_ms: int) -> None:
         """Resolved tickets without an event for too long are known no more."""
-        over = [
-            name
-            for name, ticket in self.tickets.items()
-            if not ticket.is_open and now_ms - ticket.newest_at > REMEMBERED_MS
-        ]
+        over = [name for name, ticket in self.tickets.items() if ticket.is_over(now_ms)]
         for name in over:
             del self.tickets[name]
 
     def is_over(self, now_ms: int) -> bool:
         """Whether nothing here can matter any more but by marks that windows still hold."""
-        return all(
-            not ticket.is_open and now_ms - ticket.newest_at > REMEMBERED_MS
-            for ticket in self.tickets.values()
-        )
+        return all(ticket.is_over(now_ms) for ticket in self.tickets.values())
 
     def remember(self, name: str, ticket: Ticket) -> bool:
         """Let a new ticket be known, in the place of the resolved one that has been quiet longest
