@@ -134,6 +134,12 @@ class Customer(_Hot):
         customer.id, customer.slot, customer.is_armed = identity, slot, False
         return customer
 
+    def make_contact(self) -> Contact:
+        """The contact, made where there was none."""
+        if self.contact is None:
+            self.contact = Contact()
+        return self.contact
+
     def take_shape(self) -> None:
         """What came out of a row as plain lists becomes what it was."""
         if self.returns is not None:

@@ -8,7 +8,6 @@ latest answers that lie in it.
 from __future__ import annotations
 
 from schemas.events import CsatAnswered, NpsAnswered
-from streams.contacts import Contact
 from streams.customers import Customer
 from streams.last_seen import NEVER
 from streams.segments import Segments
@@ -47,9 +46,7 @@ class Satisfaction:
         """An answer, on time or late. Returns whether it makes the customer a promoter: not if a
         newer answer is known.
         """
-        contact = customer.contact
-        if contact is None:
-            contact = customer.contact = Contact()
+        contact = customer.make_contact()
         before = contact.answered_at
         if at < before:
             return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from schemas.events import SocialInteracted
 from schemas.money import MICROS
-from streams.contacts import Contact
 from streams.customers import Customer
 from streams.last_seen import NEVER
 from streams.segments import Segments
@@ -40,9 +39,7 @@ class Social:
         if event.impressions is not None:
             timeline.count(at, Additive.IMPRESSED, cell)
             timeline.count(at, Additive.IMPRESSIONS, cell, event.impressions)
-        contact = customer.contact
-        if contact is None:
-            contact = customer.contact = Contact()
+        contact = customer.make_contact()
         last = contact.last_social
         if at > last:
             contact.last_social = at

@@ -9,7 +9,7 @@ ticket's newest event changes nothing else, but may be the first reply.
 from __future__ import annotations
 
 from schemas.events import TicketOpened, TicketReopened, TicketReplied, TicketResolved
-from streams.contacts import Contact, Ticket
+from streams.contacts import Ticket
 from streams.customers import Customer
 from streams.segments import Segments
 from streams.sums import Additive, Distribution, Stock
@@ -65,10 +65,7 @@ class Support:
         self._timeline.count(at, Additive.TICKETS_OPENED, customer.cell, value=channel)
         if ticket is not None:
             return
-        contact = customer.contact
-        if contact is None:
-            contact = customer.contact = Contact()
-        if contact.remember(event.ticket_id, Ticket(at, at, channel)):
+        if customer.make_contact().remember(event.ticket_id, Ticket(at, at, channel)):
             self._timeline.pane.stock(Stock.OPEN_TICKETS, customer.cell, 1)
 
     def _reply(self, customer: Customer, ticket: Ticket, at: int) -> None:
