@@ -21,7 +21,7 @@ from schemas.reasons import Rejected
 from schemas.records import Result
 from streams.config import CoreConfig
 from streams.evaluate import Evaluated
-from streams.metrics import METRICS, Metric
+from streams.metrics import BY_NAME, METRICS, Metric
 from streams.segments import DIMENSIONS, MAX_VALUES, OTHER, UNKNOWN, Segments, Values
 from streams.windows import Window, WindowSet
 
@@ -65,15 +65,21 @@ def chosen_windows(settings: Settings, texts: tuple[str, ...]) -> tuple[Window, 
 
 def chosen_metrics(names: tuple[str, ...]) -> tuple[Metric, ...]:
     """The metrics asked for in the order of their declaration, else all. Raises `Unusable`."""
-    known = {metric.name: metric for metric in METRICS}
     for name in names:
-        if name not in known:
-            from difflib import get_close_matches
-
-            close = get_close_matches(name, known, n=3)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
-            raise Unusable(f"--metric: there is no metric '{name}'; {hint}")
+        metric_named(name, where="--metric: ")
     return tuple(metric for metric in METRICS if not names or metric.name in names)
+
+
+def metric_named(name: str, *, where: str = "") -> Metric:
+    """The declaration of a metric. Raises `Unusable` with the names that are near."""
+    found = BY_NAME.get(name)
+    if found is None:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, BY_NAME, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(BY_NAME)}"
+        raise Unusable(f"{where}there is no metric '{name}'; {hint}")
+    return found
 
 
 def core_config(

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, cast
 import zstandard
 
 from agents.failures import Unusable
+from agents.progress import progress_bar
 
 STANDARD = "-"
 REPORT_LINES = 4_096
@@ -59,6 +60,15 @@ def read_lines(paths: tuple[str, ...], progress: Progress | None = None) -> Iter
             before += _position(raw)
     if progress is not None:
         progress(before)
+
+
+@contextmanager
+def shown_lines(paths: tuple[str, ...]) -> Iterator[Iterator[bytes]]:
+    """`read_lines` under a progress bar. Raises `Unusable`."""
+    if paths.count(STANDARD) > 1:
+        raise Unusable("- (standard input) can be read once only")
+    with progress_bar("reading", size_of(paths), unit_is_bytes=True) as advance:
+        yield read_lines(paths, advance)
 
 
 @contextmanager

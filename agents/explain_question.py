@@ -13,7 +13,7 @@ from agents.settings import Settings
 from schemas.records import Result
 from streams.config import CoreConfig
 from streams.evaluate import Evaluated, evaluate
-from streams.metrics import BY_NAME, Group, Metric, Needs
+from streams.metrics import Group, Metric, Needs
 from streams.provenance import rows_of
 from streams.segments import DIMENSIONS
 from streams.sums import Additive, Cohort, Mark, Stock, row_of
@@ -90,16 +90,6 @@ class Question:
         windows = 2 if self.metric.needs is Needs.TWO_WINDOWS else 1
         # A session that closes in the window may have begun a day before.
         return self.at_ms - windows * self.window.size_ms - DAY_MS
-
-
-def metric_named(name: str) -> Metric:
-    """The declaration of a metric. Raises `Unusable` with the names that are near."""
-    found = BY_NAME.get(name)
-    if found is None:
-        close = get_close_matches(name, BY_NAME, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(BY_NAME)}"
-        raise Unusable(f"there is no metric '{name}'; {hint}")
-    return found
 
 
 def where_of(texts: Iterable[str]) -> Labels:

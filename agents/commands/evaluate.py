@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agents.failures import SOME_REJECTED, Unusable
+from agents.failures import SOME_REJECTED
 from agents.parameters import INSTANT, config_option
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ def command(
     is standard input. Without --config the values of --by are those in the files.
     """
     from agents import evaluation
-    from agents.event_files import read_lines, size_of
-    from agents.progress import progress_bar
+    from agents.event_files import shown_lines
     from agents.settings import Settings
     from schemas.decode import Decoder
     from streams.evaluate import check_instants, evaluate
@@ -90,12 +89,9 @@ def command(
     wanted = evaluation.chosen_metrics(metrics)
     instants = tuple(dict.fromkeys(ats))
     check_instants(instants, chosen)
-    if files.count("-") > 1:
-        raise Unusable("- (standard input) can be read once only")
     with evaluation.no_collection():
-        with progress_bar("reading", size_of(files), unit_is_bytes=True) as advance:
-            decoder = Decoder(settings.money())
-            reading = evaluation.read_events(read_lines(files, advance), decoder)
+        with shown_lines(files) as lines:
+            reading = evaluation.read_events(lines, Decoder(settings.money()))
         found = None
         if config_file is None:
             found = {name: _values(reading.events, name) for name in by}

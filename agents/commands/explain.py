@@ -80,9 +80,9 @@ def command(  # noqa: PLR0913 - one for each option
     """Show what METRIC is made of at one instant: the number, its formula, numerator and denominator,
     the panes behind it, what was late or rejected in that time, and some of the events.
     """
-    from agents.evaluation import no_collection
+    from agents.evaluation import metric_named, no_collection
     from agents.explain import explain
-    from agents.explain_question import Question, config_for, metric_named, where_of
+    from agents.explain_question import Question, config_for, where_of
     from streams.evaluate import check_instants
     from streams.windows import Window
 
@@ -126,15 +126,14 @@ def _evidence(
     settings: Settings, question: Question, files: tuple[str, ...], limit: int
 ) -> Evidence:
     from agents.explain_reading import of_files, of_kafka
-    from agents.progress import progress_bar
 
     if not files:
+        from agents.progress import progress_bar
+
         with progress_bar("reading", None) as advance:
             return of_kafka(settings, question, limit=limit, advance=advance)
-    from agents.event_files import read_lines, size_of
+    from agents.event_files import shown_lines
     from schemas.decode import Decoder
 
-    if files.count("-") > 1:
-        raise Unusable("- (standard input) can be read once only")
-    with progress_bar("reading", size_of(files), unit_is_bytes=True) as advance:
-        return of_files(read_lines(files, advance), Decoder(settings.money()), question)
+    with shown_lines(files) as lines:
+        return of_files(lines, Decoder(settings.money()), question)
