@@ -365,9 +365,7 @@ class State:
         if timeline.observed_from_ms is None:
             timeline.start(at)
             timeline.advance(watermark_ms)
-        customer = self.find(identity)
-        if customer is None:
-            customer = self._new(identity, cell)
+        customer = self.find(identity) or self._new(identity, cell)
         if not self.recent_ids.accept(
             customer.slot, touched_ms=customer.touched, now_ms=watermark_ms, digest=digest
         ):
@@ -537,11 +535,9 @@ class State:
         if (row := self.packed.pop(identity, None)) is not None:
             customer = self.customers[identity] = unpack(identity, row, self.recent_ids)
         elif (kept := self.evicted.take(identity)) is not None:
-            slot, persona, region = self.recent_ids.take_slot(), kept["persona"], kept["region"]
-            customer = Customer(identity, slot=slot, persona=persona, region=region, cell=0)
+            customer = self._new(identity, NO_ATTRIBUTES)
             for name, value in kept.items():
                 setattr(customer, name, value)
-            self.customers[identity] = customer
             if self.is_tracked:
                 self.touched.append(customer)
         return customer
