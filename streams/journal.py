@@ -316,13 +316,10 @@ class Journal:
             if erasure.chunks:
                 self._erasures.append(erasure)
                 continue
-            buried, where = self._buried[erasure.table], self._where[erasure.table]
+            buried = self._buried[erasure.table]
             # A key that was written or deleted since is not meant.
             over = [key for key, born in erasure.buried.items() if buried.get(key) == born]
-            graves = [where.pop(key) for key in over]
-            for key in over:
-                del buried[key]
-            self._lose(erasure.table, Counter(graves))
+            graves = self._unbury(erasure.table, over)
             if graves:
                 last = {chunk.id for chunk in graves}
                 self._erasures.append(Erasure(erasure.table, last, {}))
@@ -364,10 +361,16 @@ class Journal:
                 if born > oldest:
                     break
                 over.append(key)
-            where = self._where[table]
-            self._lose(table, Counter(where.pop(key) for key in over))
-            for key in over:
-                del buried[key]
+            self._unbury(table, over)
+
+    def _unbury(self, table: int, keys: Collection[str]) -> list[Chunk]:
+        """These deletion rows are needed no more; returns the chunks in which they stand."""
+        where, buried = self._where[table], self._buried[table]
+        graves = [where.pop(key) for key in keys]
+        for key in keys:
+            del buried[key]
+        self._lose(table, Counter(graves))
+        return graves
 
     # -- reading
 
