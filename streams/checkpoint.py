@@ -230,15 +230,14 @@ class Keeper:
             state.forgotten.clear()
         superseded = [chunk.key for chunk in written.dropped] + self._inherited
         self._inherited = []
-        is_whole = self._since_whole is None or self._since_whole >= WHOLE_EVERY
-        if is_whole:
+        if self._since_whole is None or self._since_whole >= WHOLE_EVERY:
             superseded += self._markers
             self._markers = []
             self._since_whole = 0
             crcs = {chunk.id: chunk.crc for chunk in self._journal.chunks.values()}
             manifest = manifest_of(crcs, (), is_whole=True)
         else:
-            self._since_whole = (self._since_whole or 0) + 1
+            self._since_whole += 1
             manifest = manifest_of(
                 {chunk.id: chunk.crc for chunk in written.added}, written.dropped, is_whole=False
             )

@@ -129,7 +129,7 @@ class StateLog:
         owner = self.owner
         seq = _number(offset, key.rpartition(b"|")[2])
         known_owner, known_seq = self._marker_of
-        if (known_owner, known_seq) >= (owner, seq) and known_owner == owner:
+        if known_owner == owner and known_seq >= seq:
             return  # The producer sent it twice.
         follows = known_owner == owner and seq == known_seq + 1
         self._marker_of = owner, seq
