@@ -14,7 +14,7 @@ from agents.json_schemas import event_schemas, output_schemas
 from agents.settings import Settings
 from agents.topic_plan import TopicPlan, planned_topics
 from schemas.decode import MAX_BYTES
-from schemas.events import CONTROLS, SOURCE_OF, TYPE_NAMES, TimePassed
+from schemas.events import CONTROLS, LONGEST_ID, SOURCE_OF, TYPE_NAMES, TimePassed
 from schemas.topics import Source
 
 ASYNCAPI = "3.0.0"
@@ -24,7 +24,7 @@ CONTENT_TYPE = "application/json"
 _CUSTOMER_KEY = {
     "type": "string",
     "minLength": 1,
-    "maxLength": 128,
+    "maxLength": LONGEST_ID,
     "description": "The event's customer_id, in UTF-8; another key is a dead letter.",
 }
 _NO_KEY = {"type": "null", "description": "None: the record is sent to an explicit partition."}

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from schemas.decode import FRAME_BYTES
+from schemas.events import LONGEST_ID
 from schemas.records import DeadLetter, LateRecord
 
 TOO_LATE = "too_late"
@@ -147,7 +148,6 @@ class _Named(msgspec.Struct):
 
 
 _NAMED = msgspec.json.Decoder(_Named)
-_LONGEST_ID = 128
 
 
 def customer_of(payload: bytes) -> bytes | None:
@@ -158,4 +158,4 @@ def customer_of(payload: bytes) -> bytes | None:
         name = _NAMED.decode(payload).customer_id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return name.encode() if 0 < len(name) <= _LONGEST_ID else None
+    return name.encode() if 0 < len(name) <= LONGEST_ID else None

@@ -28,7 +28,7 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from schemas.events import SOURCE_OF, TYPE_NAMES, TimePassed
+from schemas.events import LONGEST_ID, SOURCE_OF, TYPE_NAMES, TimePassed
 from schemas.topics import Source
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -37,7 +37,6 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 QUIET_MS = HOUR_MS
 LINES_IN_MEMORY = 1_000_000
-MAX_ID = 128
 EARLIEST_MS = 365 * DAY_MS
 LATEST_MS = 7_258_118_400_000
 
@@ -98,7 +97,7 @@ class Router:
         if source is None:
             self.unroutable["time_passed" if name == "time_passed" else "unknown_type"] += 1
             return None
-        if not 0 < len(customer) <= MAX_ID:
+        if not 0 < len(customer) <= LONGEST_ID:
             self.unroutable["bad_customer_id"] += 1
             return None
         at_ms = self._milliseconds(when)

@@ -18,7 +18,8 @@ from msgspec import Meta, Struct
 
 from schemas.topics import Source
 
-Id = Annotated[str, Meta(min_length=1, max_length=128)]
+LONGEST_ID = 128
+Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
 Moment = int | Annotated[datetime.datetime, Meta(tz=True)]
 """RFC 3339 with an offset, or integer milliseconds since the epoch."""
 Amount = Decimal

@@ -50,12 +50,10 @@ def command(
     names = _names(customers)
     with plain_failures(settings):
         told = forget(settings, names, at_ms=time.time_ns() // 1_000_000)
-        click.echo(
-            f"{len(names):,} {'customer' if len(names) == 1 else 'customers'} to be forgotten; "
-            f"{told.tombstones:,} records taken back in {settings.topics().signals}"
-            if told.tombstones
-            else f"{len(names):,} {'customer' if len(names) == 1 else 'customers'} to be forgotten"
-        )
+        said = f"{len(names):,} {'customer' if len(names) == 1 else 'customers'} to be forgotten"
+        if told.tombstones:
+            said += f"; {told.tombstones:,} records taken back in {settings.topics().signals}"
+        click.echo(said)
         if wait_ms is not None:
             _wait(settings, told, wait_ms)
     _say_what_is_left(settings)
@@ -63,14 +61,18 @@ def command(
 
 def _names(customers: tuple[str, ...]) -> list[str]:
     """The ids, each once. Raises `Unusable` for one that no event can carry."""
+    from schemas.events import LONGEST_ID
+
     if "-" in customers:
         if len(customers) > 1:
             raise Unusable("- (standard input) stands alone: put all customers there")
         customers = tuple(line.rstrip("\r\n") for line in sys.stdin)
     names = list(dict.fromkeys(name for name in customers if name))
     for number, name in enumerate(names, 1):
-        if len(name) > 128:
-            raise Unusable(f"customer {number} has {len(name)} characters: at most 128 are an id")
+        if len(name) > LONGEST_ID:
+            raise Unusable(
+                f"customer {number} has {len(name)} characters: at most {LONGEST_ID} are an id"
+            )
     if not names:
         raise Unusable("no customer was named")
     return names
