@@ -67,11 +67,8 @@ class Security(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What can't be meant, without opening a file."""
         here = f"{source}: [{SECTION}]"
         given = [name for name in (*_OF_TLS, *_OF_PASSWORDS, *_OF_TOKENS) if getattr(self, name)]
-        given += [
-            f"{_VARIABLE}{name.upper()}"
-            for name in self.SECRETS
-            if environment.get(f"{_VARIABLE}{name.upper()}")
-        ]
+        variables = (self.secret(name, source).variable for name in self.SECRETS)
+        given += [variable for variable in variables if environment.get(variable)]
         if self.protocol == "plaintext":
             return [
                 f'{here} {name}: is given, but protocol = "plaintext" would send everything '

@@ -62,8 +62,7 @@ class SecretPlace(NamedTuple):
             text = self._of_file()
         if not text:
             return None
-        if len(text) >= SHORTEST_HIDDEN:
-            _seen.add(text)
+        hide(text)
         return Secret(text)
 
     def demand(self, environment: Mapping[str, str] | None = None) -> Secret:
@@ -112,7 +111,7 @@ def redacted(text: str) -> str:
 
 
 def hide(text: str) -> None:
-    """Take ``text``, a secret that was received and not read (a token), out of prints as well."""
+    """Take ``text``, a secret that was read here or received (a token), out of every print."""
     if len(text) >= SHORTEST_HIDDEN:
         _seen.add(text)
 
