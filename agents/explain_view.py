@@ -103,10 +103,8 @@ def _plots(explanation: Explanation, *, width: int) -> list[RenderableType]:
         return []
     is_history = explanation.course == Course.HISTORY.value
     has_parts = any(pane.denominator is not None for pane in panes)
-    is_quantile = explanation.result is not None and explanation.result.numerator is None
-    is_quantile = (
-        is_quantile and explanation.result is not None and explanation.result.n is not None
-    )
+    result = explanation.result
+    is_quantile = result is not None and result.numerator is None and result.n is not None
     name = "numerator" if has_parts else "n" if is_quantile and not is_history else "value"
     caption = f"{explanation.course}; every {seconds(explanation.step_seconds)}"
     found: list[RenderableType] = [Text(caption, "dim")]
