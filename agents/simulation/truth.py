@@ -86,9 +86,9 @@ class Truth:
         if self._hour_start_ms == NEVER:
             self._hour_start_ms = at_ms // HOUR_MS * HOUR_MS
         self._pass_time(at_ms)
-        life = self._lives[happening.customer.number]
-        hour = self._hour
         kind, number = happening.kind, happening.customer.number
+        life = self._lives[number]
+        hour = self._hour
         if happening.source in (SOCIAL, SUPPORT):
             self._contacts.count(happening, self._hour_start_ms)
             if kind == "nps_answered":
