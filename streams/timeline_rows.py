@@ -49,8 +49,8 @@ class TimelineRows:
         self.rows: dict[str, bytes] = {}
         self._timeline = timeline
         self._written: dict[str, Integers] = {}
-        self._panes: dict[tuple[int, int], tuple[Pane, int, int]] = {}
-        """The pane at each place, its version, its index."""
+        self._panes: dict[str, tuple[Pane, int, int]] = {}
+        """The pane at each place, by the key of its rows; its index, its version."""
         self._pane_start = NEVER
         self._parts = 0
         self._lengths: dict[str, int] = {}
@@ -90,20 +90,15 @@ class TimelineRows:
 
     def _panes_of(self, found: dict[str, bytes], number: int, level: Level) -> None:
         for index, pane in level.panes.items():
-            place = number, index % level.kept
-            known = self._panes.get(place)
-            if known is None or known[0] is not pane or known[1] != pane.version:
-                self._panes[place] = pane, pane.version, index
-                self._put(found, f"p|{place[0]}|{place[1]}", index, pane)
+            self._put(found, f"p|{number}|{index % level.kept}", index, pane)
         if level.open is not None:
-            known = self._panes.get((number, -1))
-            pane = level.open
-            now = pane, pane.version, level.boundary
-            if known is None or known[0] is not pane or known[1:] != now[1:]:
-                self._panes[number, -1] = now
-                self._put(found, f"o|{number}", level.boundary, pane)
+            self._put(found, f"o|{number}", level.boundary, level.open)
 
     def _put(self, found: dict[str, bytes], key: str, index: int, pane: Pane) -> None:
+        now = pane, index, pane.version
+        if self._panes.get(key) == now:
+            return
+        self._panes[key] = now
         packed = pane.pack()
         count = -(-len(packed) // PIECE_BYTES)
         for piece in range(count):
@@ -158,14 +153,16 @@ class TimelineRows:
     def _load_level(self, number: int, level: Level) -> None:
         panes: dict[int, Pane] = {}
         for place in range(level.kept):
-            index, pane = self._read_pane(f"p|{number}|{place}", level)
+            key = f"p|{number}|{place}"
+            index, pane = self._read_pane(key, level)
             if pane is not None and level.boundary - level.kept <= index < level.boundary:
                 panes[index] = pane
-                self._panes[number, place] = pane, pane.version, index
-        index, pane = self._read_pane(f"o|{number}", level)
+                self._panes[key] = pane, index, pane.version
+        key = f"o|{number}"
+        index, pane = self._read_pane(key, level)
         if pane is not None and index == level.boundary:
             level.open = pane
-            self._panes[number, -1] = pane, pane.version, index
+            self._panes[key] = pane, index, pane.version
         level.take_panes(panes)
 
     def _read_pane(self, key: str, level: Level) -> tuple[int, Pane | None]:
