@@ -169,8 +169,18 @@ class OpenPane:
             or self.moved
         )
 
-    def take_counts(self) -> Pane:
-        """Count the logs of additive counters and clear them. Raises OverflowError beyond 64
+    def clear(self) -> None:
+        """The pane has closed: its logs are those of the next one, and the same lists."""
+        for name in LOGS:
+            getattr(self, name).clear()
+
+    def by_column(self, cells: Integers) -> Integers:
+        """How many stand in each column of customers, each in one of these cells."""
+        counts: Integers = np.bincount(cells, minlength=self._cells) @ self._cell_matrix
+        return counts
+
+    def counts(self) -> Pane:
+        """What the logs of additive counters and durations come to. Raises OverflowError beyond 64
         bits.
         """
         cells = self._cells
@@ -195,18 +205,15 @@ class OpenPane:
             counts[:, customers:] += np.bincount(
                 np.array(self.owned, np.int64), minlength=ADDITIVES * self._own
             ).reshape(ADDITIVES, self._own)
-            self.owned.clear()
         self._count_moved(counts, durations)
         self._count_lasted(durations)
-        self.counted.clear()
-        self.summed.clear()
         return Pane(counts, durations)
 
     def stocks(self) -> Integers | None:
         """``[stocks, columns]``: by how much each stock changes with this pane; None if none does.
 
-        To be asked before `take_counts` clears the logs. Lifetime money follows from the pane's
-        orders and refunds; what is logged of it is where that would be wrong.
+        Lifetime money follows from the pane's orders and refunds; what is logged of it is where
+        that would be wrong.
         """
         if not (self.summed or self.met or self.moved):
             return None
@@ -223,8 +230,7 @@ class OpenPane:
         customers = self._customer_columns
         stages = found[Stock.CUSTOMERS, customers:]
         if self.met:
-            by_cell = np.bincount(np.array(self.met, np.int64), minlength=self._cells)
-            found[Stock.CUSTOMERS, :customers] += by_cell @ self._cell_matrix
+            found[Stock.CUSTOMERS, :customers] += self.by_column(np.array(self.met, np.int64))
             stages[Stage.AWARE] += len(self.met)
         if self.moved:
             moves = np.array(self.moved, np.int64) // self._cells
@@ -234,16 +240,14 @@ class OpenPane:
                 stages[new] += count
         return found
 
-    def take_marks(self) -> list[tuple[int, Integers, Integers, Integers]]:
-        """Mark, cells into which it came, cells and moments that it left; and clear the logs."""
+    def marks(self) -> list[tuple[int, Integers, Integers, Integers]]:
+        """Mark, cells into which it came, cells and moments that it left."""
         if not self.entered:
             return []
         cells = self._cells
         into, where = np.divmod(np.array(self.entered, np.int64), cells)
         out_of, before = np.divmod(np.array(self.left, np.int64), cells)
         moments = np.array(self.left_at, np.int64)
-        for log in (self.entered, self.left, self.left_at):
-            log.clear()
         return [
             (mark, where[into == mark], before[out_of == mark], moments[out_of == mark])
             for mark in np.union1d(into, out_of).tolist()
@@ -257,18 +261,15 @@ class OpenPane:
         return [self._customer_columns + where - self._cells]
 
     def _count_moved(self, counts: Integers, durations: dict[int, int]) -> None:
-        self.met.clear()
         if not self.moved:
             return
         moves, cells = np.divmod(np.array(self.moved, np.int64), self._cells)
         row, customers = counts[Additive.JOURNEY_MOVES], self._customer_columns
-        row[:customers] += np.bincount(cells, minlength=self._cells) @ self._cell_matrix
+        row[:customers] += self.by_column(cells)
         row[customers : customers + len(MOVES)] += np.bincount(moves, minlength=len(MOVES))
         own = (customers + _LEFT_BY[moves])[:, None]
         columns = np.concatenate([self._columns_of_cells[cells], own], axis=1)
         self._enter(durations, Distribution.STAGE, columns, self.moved_ms)
-        self.moved.clear()
-        self.moved_ms.clear()
 
     def _count_lasted(self, durations: dict[int, int]) -> None:
         if not self.lasted:
@@ -278,8 +279,6 @@ class OpenPane:
         for kind in np.unique(kinds).tolist():
             columns = self._columns_of_cells[cells[kinds == kind]]
             self._enter(durations, Distribution(kind), columns, lasted_ms[kinds == kind])
-        self.lasted.clear()
-        self.lasted_ms.clear()
 
     def _enter(
         self,
@@ -319,7 +318,6 @@ class OpenPane:
         cells, channels = np.divmod(np.array(self.started, np.int64), self._channels)
         by_cell[Additive.SESSIONS_STARTED] += np.bincount(cells, minlength=self._cells)
         by_channel[Additive.SESSIONS_STARTED] = np.bincount(channels, minlength=self._channels)
-        self.started.clear()
 
     def _count_closed(self, by_cell: Integers, by_channel: Integers) -> dict[int, int]:
         if not self.closed:
@@ -342,6 +340,4 @@ class OpenPane:
         columns = np.concatenate([self._columns_of_cells[cells], own], axis=1)
         durations: dict[int, int] = {}
         self._enter(durations, Distribution.SESSION, columns, lasted)
-        self.closed.clear()
-        self.closed_ms.clear()
         return durations

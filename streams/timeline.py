@@ -94,8 +94,6 @@ class Timeline:
         self._on_report = on_report
         self._report_step_ms = config.report_step_ms
         self._base = windows.base_ms
-        self._cells = segments.cells
-        self._cell_matrix = segments.cell_matrix()
         self._width = segments.width
         self._customer_columns = segments.customer_columns
         columns_of_cells = segments.columns_of_cells()
@@ -253,7 +251,8 @@ class Timeline:
             if changes is not None:
                 self.stocks += changes
                 check_limit(self.stocks)
-            self.levels[0].gather(self.pane.take_counts())
+            self.levels[0].gather(self.pane.counts())
+            self.pane.clear()
         self._set_time(end)
         for number, level in enumerate(self.levels):
             if end % level.hop_ms:
@@ -340,13 +339,13 @@ class Timeline:
             if not cells:
                 continue
             where, when = np.array(cells, np.int64), np.array(before, np.int64)
-            by_column = self._by_column(where)
+            by_column = pane.by_column(where)
             for mark in marks:
                 seen.put_in(mark, start, by_column)
             if first is not None:
                 new = when == NEVER
                 if new.any():
-                    seen.put_in(first, start, self._by_column(where[new]))
+                    seen.put_in(first, start, pane.by_column(where[new]))
             if Mark.ACTIVE in marks:
                 seen.put_in(Mark.DAY, start, by_column)
                 self._count_returns(start, when, where)
@@ -354,18 +353,13 @@ class Timeline:
                 seen.take_out((*marks, Mark.DAY), when[today], where[today])
                 when, where = when[~today], where[~today]
             seen.take_out(marks, when, where)
-            cells.clear()
-            before.clear()
         if pane.both_cells:
             where = np.array(pane.both_cells, np.int64)
             seen.take_out((Mark.VISITED_AND_BOUGHT,), np.array(pane.both_from, np.int64), where)
             seen.bring_in(Mark.VISITED_AND_BOUGHT, np.array(pane.both_to, np.int64), where)
-            pane.both_cells.clear()
-            pane.both_from.clear()
-            pane.both_to.clear()
-        for mark_moved, into, out_of, moments in pane.take_marks():
+        for mark_moved, into, out_of, moments in pane.marks():
             seen.take_out((mark_moved,), moments, out_of)
-            seen.put_in(mark_moved, start, self._by_column(into))
+            seen.put_in(mark_moved, start, pane.by_column(into))
 
     def _count_returns(self, start: int, when: Integers, where: Integers) -> None:
         # Only who was silent for longer than the shortest window can have returned to any.
@@ -374,10 +368,6 @@ class Timeline:
             when, where = when[gone], where[gone]
             for cohort in self.cohorts:
                 cohort.count_returns(start, when, where)
-
-    def _by_column(self, cells: Integers) -> Integers:
-        counts = np.bincount(cells, minlength=self._cells)
-        return counts @ self._cell_matrix
 
     # What is durable, beside the panes of the levels and the logs of the open pane. Whatever is
     # declared here is in every checkpoint: see `streams.timeline_rows`.
