@@ -13,9 +13,14 @@ WIDE = 160
 """Where there is no terminal, a table is as wide as it needs to be."""
 
 
+def standard_output(width: int = WIDE) -> Console:
+    """Where a command draws; ``width`` counts where there is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=width)
+
+
 def print_table(results: list[Result]) -> None:
     """One table for each instant and window, on standard output."""
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    console = standard_output()
     groups: dict[tuple[str, str, str], list[Result]] = {}
     for result in results:
         groups.setdefault((result.at, result.window, result.hop), []).append(result)

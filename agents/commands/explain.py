@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -114,11 +113,10 @@ def command(  # noqa: PLR0913 - one for each option
         encoded = msgspec.json.format(msgspec.json.encode(explanation), indent=2)
         click.echo(encoded.decode())
         return
-    from rich.console import Console
-
     from agents.explain_view import WIDE, draw
+    from agents.results_table import standard_output
 
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    console = standard_output(WIDE)
     console.print(draw(explanation, width=console.width))
 
 

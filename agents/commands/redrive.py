@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -182,11 +181,10 @@ def _print_json(tally: Tally) -> None:
 
 
 def _print_table(tally: Tally) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from agents.letters import EXPLAINED
-    from agents.results_table import WIDE
+    from agents.results_table import standard_output
     from streams.moments import to_text
 
     if not tally.lines:
@@ -204,7 +202,7 @@ def _print_table(tally: Tally) -> None:
             to_text(line.oldest_ms),
             to_text(line.newest_ms),
         )
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
+    console = standard_output()
     console.print(table)
     for verdict in sorted(tally.verdicts()):
         if verdict in EXPLAINED:
