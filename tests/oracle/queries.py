@@ -6,8 +6,10 @@ is carried from one tick to the next. Levels are asked at t itself and are the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TypeAlias
 
 import duckdb
@@ -266,11 +268,11 @@ QUERIES = (
 def count(facts: Facts, ticks: Sequence[tuple[int, int]]) -> dict[Spot, dict[str, int]]:
     """All counts by spot; `observed_from` stands at (t, 0, '', '')."""
     counted: dict[Spot, dict[str, int]] = {}
-    with duckdb.connect(":memory:", config={"threads": 1}) as database:
+    with _empty_tables() as database:
         for table, columns in SCHEMA.items():
-            database.execute(f"CREATE TABLE {table} ({columns})")
-            rows = list(ticks) if table == "ticks" else getattr(facts, table)
-            _load(database, table, rows)
+            rows = ticks if table == "ticks" else getattr(facts, table)
+            if rows:
+                _load(database, table, columns, rows)
         database.execute(PREPARE)
         for query in QUERIES:
             for t, w, dimension, label, *found in database.execute(_sql(query)).fetchall():
@@ -284,37 +286,48 @@ def count(facts: Facts, ticks: Sequence[tuple[int, int]]) -> dict[Spot, dict[str
     return counted
 
 
+@cache
+def _opened() -> duckdb.DuckDBPyConnection:
+    """One for all counts: most of them take less time than opening it."""
+    database = duckdb.connect(":memory:", config={"threads": 1})
+    # The tables are small: to look for the best plan takes longer than to follow any.
+    database.execute("PRAGMA disable_optimizer")
+    for table, columns in SCHEMA.items():
+        database.execute(f"CREATE TABLE {table} ({columns})")
+    return database
+
+
+@contextmanager
+def _empty_tables() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Nothing of what is done with them stays."""
+    database = _opened()
+    database.begin()
+    try:
+        yield database
+    finally:
+        database.rollback()
+
+
 def _sql(query: Query) -> str:
+    """Over everyone, and by each value of each dimension."""
+    columns = {"persona": "persona", "region": "region", **query.own}
     chosen = ", ".join(f"{formula} AS {name}" for name, formula in query.counts.items())
-    parts = [
-        f"SELECT t, w, '{dimension}', {label}, {chosen} FROM facts GROUP BY ALL"
-        for dimension, label in _by(query.own)
-    ]
-    return f"WITH facts AS MATERIALIZED ({query.rows}) {' UNION ALL '.join(parts)}"
-
-
-def _by(own: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    yield "", "''"
-    yield "persona", "persona"
-    yield "region", "region"
-    yield from own.items()
+    dimension = " ".join(f"WHEN grouping({column}) THEN '{by}'" for by, column in columns.items())
+    sets = ", ".join(f"(t, w, {column})" for column in columns.values())
+    return (
+        f"SELECT t, w, CASE 0 {dimension} ELSE '' END, coalesce({', '.join(columns.values())}, ''),"
+        f" {chosen} FROM ({query.rows}) GROUP BY GROUPING SETS ((t, w), {sets})"
+    )
 
 
 def _load(
-    database: duckdb.DuckDBPyConnection, table: str, rows: Sequence[tuple[object, ...]]
+    database: duckdb.DuckDBPyConnection,
+    table: str,
+    columns: str,
+    rows: Sequence[tuple[object, ...]],
 ) -> None:
-    """Insert in big statements: row-wise `executemany` takes milliseconds a row."""
-    for start in range(0, len(rows), 500):
-        values = ", ".join(
-            "(" + ", ".join(_literal(cell) for cell in row) + ")"
-            for row in rows[start : start + 500]
-        )
-        database.execute(f"INSERT INTO {table} VALUES {values}")
-
-
-def _literal(cell: object) -> str:
-    if cell is None:
-        return "NULL"
-    if isinstance(cell, str):
-        return "'" + cell.replace("'", "''") + "'"
-    return str(cell)
+    """Insert column by column: row-wise `executemany` takes milliseconds a row."""
+    lists = ", ".join(f"unnest(?::{column.split()[1]}[])" for column in columns.split(", "))
+    database.execute(
+        f"INSERT INTO {table} SELECT {lists}", list(map(list, zip(*rows, strict=True)))
+    )
