@@ -32,8 +32,8 @@ from streams.segments import Segments, Values
 from streams.windows import Window, WindowSet, duration_ms
 from tests.oracle.customers import OracleConfig
 from tests.oracle.metrics import compute
-from tests.oracle.rules import Arrival, Fate, Judged
-from tests.rig.hand import Hand, source_of
+from tests.oracle.rules import on_time
+from tests.rig.hand import Hand
 
 DIRECTORY = Path(__file__).parent
 QUANTILES = ("_p50", "_p90", "_p99")
@@ -83,10 +83,6 @@ class Story:
             support_channels=segments.support.named,
             activity=self.config.activity,
         )
-        judged = [
-            Judged(Arrival(source_of(event), line, 0, event), Fate.FOLDED)
-            for line, event in enumerate(self.events)
-        ]
         windows = {window.size_ms: window for window in self.config.windows.windows}
         ticks = [(at, size) for at in self.ats_ms for size in windows]
         return [
@@ -105,7 +101,9 @@ class Story:
                 high=found.high,
                 complete=found.complete,
             )
-            for (metric, t, w, dimension, label), found in compute(judged, oracle, ticks).items()
+            for (metric, t, w, dimension, label), found in compute(
+                on_time(self.events), oracle, ticks
+            ).items()
         ]
 
     def streamed(self, *, crash_after: Iterable[int]) -> list[Result]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.oracle.rules import DAY_MS, Arrival, Fate, Judged, milliseconds
+from tests.oracle.rules import DAY_MS, Judged, on_time
 
 FILE = Path(__file__).parent.parent / "data" / "cdnow" / "CDNOW_sample.txt"
 
@@ -40,7 +40,4 @@ def events() -> list[dict[str, Any]]:
 
 def judged() -> list[Judged]:
     """The orders, all on time."""
-    return [
-        Judged(Arrival(1, number, milliseconds(one["occurred_at"]), one), Fate.FOLDED)
-        for number, one in enumerate(events())
-    ]
+    return on_time(events())

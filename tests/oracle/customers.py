@@ -3,9 +3,6 @@
 The pass assigns cells (segments), finds the events that are activity, and derives sessions. Everything it writes
 carries a *place*: the point of event time at which the fold knew it. An on-time event's place is its own time; a
 late event's place is the watermark at which it was folded. A tick at t sees exactly what has place < t.
-
-Order of the fold: by place; at equal places the late ones first (the watermark stood there before any event of
-that time was folded), in order of arrival; on-time ones by source, then offset.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tests.oracle.journey import Journey
-from tests.oracle.rules import Fate, Judged, time_of
+from tests.oracle.rules import Fate, Judged, folded, time_of
 from tests.oracle.tickets import Tickets
 
 if TYPE_CHECKING:
@@ -76,22 +73,13 @@ class _Session:
 
 def derive(judged: Sequence[Judged], config: OracleConfig) -> Facts:
     """Fold the on-time and late-counted events, customer by customer."""
-    by_customer: dict[str, list[tuple[tuple[int, int, int, int], int, Judged]]] = {}
-    for arrived, one in enumerate(judged):
-        if one.fate is Fate.FOLDED:
-            place = time_of(one.arrival)
-            order = (place, 1, one.arrival.source, one.arrival.offset)
-        elif one.fate is Fate.LATE_COUNTED:
-            assert one.watermark is not None
-            place = one.watermark
-            order = (place, 0, arrived, 0)
-        else:
-            continue
-        by_customer.setdefault(one.arrival.event["customer_id"], []).append((order, place, one))
+    by_customer: dict[str, list[tuple[int, Judged]]] = {}
+    for place, one in folded(judged):
+        by_customer.setdefault(one.arrival.event["customer_id"], []).append((place, one))
     facts = Facts()
-    for customer, folds in sorted(by_customer.items()):
+    for customer, own in sorted(by_customer.items()):
         history = _Customer(customer, config, facts)
-        for _, place, one in sorted(folds, key=lambda fold: fold[0]):
+        for place, one in own:
             history.fold(
                 one.arrival.event, time_of(one.arrival), place, late=one.fate is Fate.LATE_COUNTED
             )

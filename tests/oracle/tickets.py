@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MEMORY_MS = 90 * 86_400_000
+from tests.oracle.rules import DAY_MS
+
+MEMORY_MS = 90 * DAY_MS
 MOST = 64
 
 

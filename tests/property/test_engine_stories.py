@@ -17,10 +17,9 @@ from streams.metrics import BY_NAME
 from streams.segments import Segments, Values
 from streams.windows import Window, WindowSet
 from tests.oracle.customers import OracleConfig
-from tests.oracle.generate import source_of
 from tests.oracle.lives import EPOCH_MS, HOUR_MS, MINUTE_MS
 from tests.oracle.metrics import compute
-from tests.oracle.rules import DAY_MS, SOURCES, Arrival, Rules
+from tests.oracle.rules import DAY_MS, SOURCES, Arrival, Rules, source_of
 from tests.property.comparison import differences
 from tests.property.engine_runs import Run, results_at
 

@@ -15,10 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.topics import Source
-from tests.oracle.generate import source_of
 from tests.oracle.lives import EPOCH_MS, HOUR_MS
 from tests.oracle.metrics import compute
-from tests.oracle.rules import DAY_MS, SOURCES, Arrival, Rules
+from tests.oracle.rules import DAY_MS, SOURCES, Arrival, Rules, source_of
 from tests.property.comparison import differences
 from tests.property.engine_runs import Run, results_at
 from tests.property.test_engine_stories import (

@@ -19,7 +19,7 @@ from streams.rollup import RollUp
 from streams.segments import Segments, Values
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.oracle.lives import EPOCH_MS
-from tests.oracle.rules import SOURCES, Arrival, Fate, Rules
+from tests.oracle.rules import SOURCES, Arrival, Fate, Rules, folded, time_of
 from tests.property.engine_runs import Run, results_at
 from tests.property.test_engine_stories import (
     CARE,
@@ -51,19 +51,10 @@ class Fold(NamedTuple):
 
 def folds_of(stream: list[Arrival]) -> list[Fold]:
     """What was folded, in the order in which it was."""
-    ordered = []
-    for number, one in enumerate(Rules(out_of_orderness_ms=0).run(stream)):
-        event = dict(one.arrival.event)
-        if one.fate is Fate.FOLDED:
-            time = event["occurred_at"]
-            order = (time, 1, one.arrival.source, one.arrival.offset)
-            ordered.append((order, Fold(time, time, event, is_late=False)))
-        elif one.fate is Fate.LATE_COUNTED:
-            place = one.watermark or 0
-            ordered.append(
-                ((place, 0, number, 0), Fold(place, event["occurred_at"], event, is_late=True))
-            )
-    return [fold for _, fold in sorted(ordered, key=lambda one: one[0])]
+    return [
+        Fold(place, time_of(one.arrival), dict(one.arrival.event), one.fate is Fate.LATE_COUNTED)
+        for place, one in folded(Rules(out_of_orderness_ms=0).run(stream))
+    ]
 
 
 def asked(story: list[Step]) -> Iterator[tuple[int, int, list[Fold], Asked]]:

@@ -22,9 +22,8 @@ from streams.metrics import BY_NAME
 from streams.moments import from_text, to_text
 from tests.oracle.customers import OracleConfig
 from tests.oracle.metrics import METRICS, compute
-from tests.oracle.rules import DAY_MS, Arrival, Fate, Judged
+from tests.oracle.rules import DAY_MS, on_time
 from tests.property.comparison import differences, milliseconds_of
-from tests.rig.hand import source_of
 
 pytestmark = pytest.mark.property
 
@@ -101,10 +100,7 @@ def test_evaluate_says_what_the_oracle_says_of_a_simulated_base(directory: Path)
         status=3,
     )
     results = msgspec.json.decode(printed, type=list[Result])
-    judged = [
-        Judged(Arrival(source_of(event), line, 0, event), Fate.FOLDED)
-        for line, event in enumerate(good_events(directory / "events.jsonl"))
-    ]
+    judged = on_time(good_events(directory / "events.jsonl"))
     ticks = [
         (from_text(at), milliseconds_of(window.partition("/")[0]))
         for at in ATS

@@ -8,14 +8,13 @@ import pytest
 
 from tests.oracle.customers import OracleConfig
 from tests.oracle.metrics import Expected, compute
-from tests.oracle.rules import DAY_MS, Arrival, Fate, Judged
+from tests.oracle.rules import DAY_MS, Arrival, Fate, Judged, source_of
 
 pytestmark = pytest.mark.unit
 
 HOUR = 3_600_000
 T0 = 1_700_006_400_000
 CONFIG = OracleConfig(personas=("a", "b"), networks=("fedi",), support_channels=("chat", "phone"))
-SOURCES = {"page_viewed": 0, "order_placed": 1, "order_refunded": 1, "social_interacted": 2}
 
 
 class Story:
@@ -44,7 +43,7 @@ class Story:
     def _arrival(self, kind: str, at: int, fields: dict[str, Any]) -> Arrival:
         number = len(self._judged)
         event = {"type": kind, "event_id": str(number), "customer_id": "c", "occurred_at": T0 + at}
-        return Arrival(SOURCES.get(kind, 3), number, 0, event | fields)
+        return Arrival(source_of(event), number, 0, event | fields)
 
 
 @pytest.mark.parametrize("at, promoters", [(HOUR - 1, 0), (HOUR, 1), (HOUR + 1, 1)])

@@ -28,7 +28,7 @@ from streams.windows import Window, WindowSet
 from tests.oracle.customers import OracleConfig
 from tests.oracle.journey import STAGES
 from tests.oracle.metrics import METRICS, Expected, compute
-from tests.oracle.rules import Arrival, Fate, Judged
+from tests.oracle.rules import on_time
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -191,15 +191,8 @@ def test_the_engine_computes_the_truth_from_the_disturbed_records() -> None:
 
 def test_the_oracle_counts_the_truth_of_posts_answers_tickets_and_stages() -> None:
     records, lines, _ = run(end_ms=START_MS + 45 * DAY_MS, customers=150, malformed_share=0)
-    events = {
-        event["event_id"]: (record.source, event)
-        for record in records
-        for event in (orjson.loads(record.value),)
-    }
-    judged = [
-        Judged(Arrival(source, number, 0, event), Fate.FOLDED)
-        for number, (source, event) in enumerate(events.values())
-    ]
+    events = [orjson.loads(record.value) for record in records]
+    judged = on_time({event["event_id"]: event for event in events}.values())
     config = OracleConfig(activity=frozenset({"page_viewed", "order_placed"}))
     hours = of_kind(lines, "hour")
     # The first hour of each, some others, and the last.
