@@ -29,8 +29,9 @@ from urllib.parse import quote_plus
 import msgspec
 from aiokafka.abc import AbstractTokenProvider
 
-from agents.kafka_security import SECTION, Security, trusting
+from agents.kafka_security import SECTION, Security
 from agents.secret import Secret, SecretUnusable, hide, show
+from agents.tls import trusting
 
 FETCH_S = 5.0
 RETRY_AFTER_S = 2.0

@@ -36,9 +36,9 @@ from aiohttp import web
 
 from agents.failures import CommandFailed
 from agents.http_access import Section, is_open, read_token
-from agents.kafka_security import show_certificate
 from agents.secret import Secret
 from agents.settings import Serve, Settings, Worker
+from agents.tls import show_certificate
 
 log = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ def command(
 ) -> None:
     """A live view of the main numbers in the terminal, until Ctrl-C."""
     from agents.http_access import read_token
-    from agents.kafka_security import trusting
+    from agents.tls import trusting
     from agents.watch import watch
     from agents.watching import ServeSource, Source, TopicSource
 
