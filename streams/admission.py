@@ -112,7 +112,8 @@ class Admission:
         self._partition_of = partition_of
         self._pseudonyms = pseudonyms
 
-    def admit(
+    # One loop on purpose, as `State.fold` is.
+    def admit(  # noqa: C901
         self,
         source: Source,
         records: Iterable[R],
@@ -140,8 +141,8 @@ class Admission:
             judged += 1
             try:
                 at, event, micros = decode(record.value, source)
-                timestamp = record.timestamp
-                if event.__class__ is not TimePassed:
+                timestamp, kind = record.timestamp, event.__class__
+                if kind is not TimePassed:
                     identity = event.customer_id  # type: ignore[union-attr]
                     key = record.key
                     if key is None or key != identity.encode():
@@ -159,24 +160,24 @@ class Admission:
             except Rejected as rejected:
                 admitted.dead.append((record, rejected.reason, rejected.detail))
                 continue
-            if event.__class__ is CustomerForgotten:
+            if kind is CustomerForgotten:
                 # It says nothing about how far its input is, nor whether that is history.
                 has_control = True
                 arrive((at, rank | offset, event, 0, 0, identity, b"", NO_ATTRIBUTES))
                 continue
             newest = timestamp
-            # min() and max() would cost 80 ns each.
+            # min() and max() would cost 100 ns each: together a fifth of this loop.
             contribution = at if at < timestamp else timestamp  # noqa: FURB136
-            highest = max(highest, contribution)
+            if contribution > highest:  # noqa: PLR1730
+                highest = contribution
             if at < previous:
                 is_ordered = False
-            lowest = min(lowest, at)
+            if at < lowest:  # noqa: PLR1730
+                lowest = at
             previous = at
-            if event.__class__ is TimePassed:
+            if kind is TimePassed:
                 has_control = True
-                arrive(
-                    (at, rank | offset, event, 0, contribution, "", b"", NO_ATTRIBUTES),
-                )
+                arrive((at, rank | offset, event, 0, contribution, "", b"", NO_ATTRIBUTES))
                 continue
             arrive(
                 (
