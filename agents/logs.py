@@ -36,12 +36,16 @@ _NOISE = {
 }
 
 
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.split(".", 1)[0] in _OURS
+
+
 class NoPayloads(logging.Filter):
     """Lets every record through, foreign ones without payloads."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the message of a library's record."""
-        if record.name.split(".", 1)[0] in _OURS:
+        if _is_ours(record):
             return True
         text = record.getMessage().split("\n", 1)[0]
         record.msg = _PAYLOAD.sub("<payload>", text)[:_LONGEST]
@@ -64,7 +68,7 @@ class NoRepetitions(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to tell it. At most `_KNOWN` lines are remembered."""
-        if record.name.split(".", 1)[0] in _OURS:
+        if _is_ours(record):
             return True
         text = record.getMessage()
         told_at, withheld = self._last.get(text, (-_QUIET_S, 0))
