@@ -63,11 +63,10 @@ class WorkerCollector:
     def absorb(self, owned: Owned) -> None:
         """Add what the partition counted since the last time."""
         for source in Source:
-            now, before = owned.state.account(source), owned.counted.get(source)
+            now, before = owned.state.account(source), owned.counted[source]
             for name in ACCOUNT:
                 if name not in _GAUGES:
-                    seen = getattr(before, name) if before is not None else 0
-                    self._gained[source, name] += getattr(now, name) - seen
+                    self._gained[source, name] += getattr(now, name) - getattr(before, name)
             owned.counted[source] = now
 
     def collect(self) -> Iterator[Metric]:
