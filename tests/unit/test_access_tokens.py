@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from agents import access_tokens, secret
+from agents import access_tokens
 from agents.access_tokens import AccessTokens, AsyncTokens, TokenUnavailable, blocking_tokens
 from agents.kafka_security import Security
 from agents.secret import redacted
 from tests.rig.certificates import Authority
+
+pytestmark = pytest.mark.usefixtures("no_secrets_of_others")
 
 SECRET = "the-client-secret-of-a-test"
 
@@ -35,17 +37,6 @@ class Endpoint:
         return web.Response(
             text=body, status=self.status, headers=self.headers, content_type="application/json"
         )
-
-
-@pytest.fixture(autouse=True)
-def no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test reads as a secret is none for the tests after it."""
-    monkeypatch.setattr(secret, "_seen", set())
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from agents import http_door, secret
+from agents import http_door
 from agents.failures import CommandFailed
 from agents.http_access import is_open, read_token
 from agents.http_door import STRANGER, STREAM, HttpServer, protect
@@ -19,6 +19,8 @@ from agents.secret import SecretUnusable
 from agents.settings import Settings
 from agents.watching import ServeSource, Unreachable
 from tests.rig.certificates import Authority
+
+pytestmark = pytest.mark.usefixtures("no_secrets_of_others")
 
 TOKEN = "a-token-of-the-tests-1234"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -312,17 +314,6 @@ async def test_every_answer_carries_the_headers_that_bind_a_browser(path: str) -
 
 
 # -- TLS ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test reads as a secret is none for the tests after it."""
-    monkeypatch.setattr(secret, "_seen", set())
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("authority"))
 
 
 async def test_with_a_certificate_it_speaks_tls_and_nothing_else(authority: Authority) -> None:

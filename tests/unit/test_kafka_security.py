@@ -12,6 +12,8 @@ from agents.secret import SecretPlace, SecretUnusable, is_open_to_all, redacted
 from agents.settings import Settings, SettingsError
 from tests.rig.certificates import Authority
 
+pytestmark = pytest.mark.usefixtures("no_secrets_of_others")
+
 PASSWORD = "correct-horse-battery"
 
 
@@ -27,22 +29,11 @@ def errors_of(security: Mapping[str, Any], **environment: str) -> list[str]:
     return caught.value.errors
 
 
-@pytest.fixture(autouse=True)
-def no_secrets_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test reads as a secret is none for the tests after it."""
-    monkeypatch.setattr(secret, "_seen", set())
-
-
 @pytest.fixture
 def password_file(tmp_path: Path) -> Path:
     file = tmp_path / "password"
     file.write_text(PASSWORD + "\n")
     return file
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("authority"))
 
 
 # -- what may stand in the file ----------------------------------------------------------------
