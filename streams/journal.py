@@ -151,10 +151,6 @@ class Journal:
         """Bytes of all live chunks."""
         self.live_bytes = 0
         """Bytes of all live rows, about."""
-        self.fresh_bytes = 0
-        """Bytes of the changed rows that were written here, ever."""
-        self.written_bytes = 0
-        """Bytes of the chunks that hold them and what was carried over."""
         self._where: list[dict[str, Chunk]] = [{} for _ in range(tables)]
         """The chunk of each live row, deletion rows included; of one that is being written the
         chunk before.
@@ -224,7 +220,6 @@ class Journal:
         self._expire()
         rows = [self._replace(table, one) for table, one in enumerate(changes)]
         fresh_bytes = sum(map(_bytes_of, rows))
-        self.fresh_bytes += fresh_bytes
         self._credit = min(self._credit + fresh_bytes, CREDIT_LIMIT_BYTES)
         for victim in self._victims(max(fresh_bytes, _CARRY_BYTES)):
             self._carry(victim, rows, read)
@@ -236,7 +231,6 @@ class Journal:
             self._add(ChunkId(*claim, seq, part), body, value)
             for part, (body, value) in enumerate(_encoded(rows))
         ]
-        self.written_bytes += sum(len(chunk.value) for chunk in added)
         self._go_on_erasing()
         self._expire()
         return Written(added, [chunk.id for chunk in dropped], fresh_bytes)
