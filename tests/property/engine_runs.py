@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from agents.partials import Reporter
 from schemas.decode import Decoder
 from schemas.money import Currencies
-from schemas.records import Result
+from schemas.records import Partial, Result
 from schemas.topics import Source
 from streams.admission import Admission
 from streams.config import CoreConfig
@@ -33,6 +33,7 @@ from tests.oracle.lives import (
 )
 from tests.oracle.rules import Arrival
 from tests.property.comparison import text_of
+from tests.rig.hand import Record
 
 RATES = {"EUR": "1.0837"}
 CURRENCIES = Currencies(rates={name: Decimal(rate) for name, rate in RATES.items()})
@@ -43,16 +44,6 @@ SEGMENTS = Segments(
     network=Values(NETWORKS),
     support=Values(SUPPORT_CHANNELS),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record as a consumer hands it over."""
-
-    key: bytes | None
-    value: bytes
-    offset: int
-    timestamp: int
 
 
 def record_of(arrival: Arrival) -> Record:
@@ -132,10 +123,22 @@ class Run:
 
 def run(shape: Shape, batches: Iterable[Sequence[Arrival]]) -> Run:
     """A stream through one partition."""
-    whole = Run(config_of(shape))
+    return fed(config_of(shape), batches)
+
+
+def fed(config: CoreConfig, batches: Iterable[Sequence[Arrival]]) -> Run:
+    """A partition of this configuration that was fed a stream."""
+    whole = Run(config)
     for batch in batches:
         whole.feed(batch)
     return whole
+
+
+def partials_of(engine: Run, number: int, *, told: int = 0) -> list[Partial]:
+    """The reports of a partition as they stand on the partials topic, but for the first ones."""
+    reporter = Reporter(engine.config, number)
+    reporter.revision = told
+    return list(reporter.partials(engine.ticks[told:], epoch=1))
 
 
 def results_at(

@@ -21,7 +21,7 @@ from tests.oracle.lives import EPOCH_MS, HOUR_MS, MINUTE_MS
 from tests.oracle.metrics import compute
 from tests.oracle.rules import DAY_MS, SOURCES, Arrival, Rules, source_of
 from tests.property.comparison import differences
-from tests.property.engine_runs import Run, results_at
+from tests.property.engine_runs import fed, results_at
 
 pytestmark = pytest.mark.property
 
@@ -221,9 +221,7 @@ def disagreements_between(stream: list[Arrival], retold: list[Arrival], end: int
     """What the engine says of `stream` at the boundaries around its events until `end`, against what
     the oracle says of `retold`, which means the same.
     """
-    engine = Run(CONFIG)
-    for one in stream:
-        engine.feed([one])
+    engine = fed(CONFIG, ([one] for one in stream))
     judged = Rules(out_of_orderness_ms=0).run(retold)
     moments = {
         one.event.get("occurred_at", one.event.get("until", 0)) + shift * w

@@ -19,7 +19,7 @@ from tests.oracle.lives import EPOCH_MS, HOUR_MS
 from tests.oracle.metrics import compute
 from tests.oracle.rules import DAY_MS, SOURCES, Arrival, Rules, source_of
 from tests.property.comparison import differences
-from tests.property.engine_runs import Run, results_at
+from tests.property.engine_runs import fed, results_at
 from tests.property.test_engine_stories import (
     CONFIG,
     GAP,
@@ -217,9 +217,7 @@ def test_what_is_true_now_is_true_of_those_who_are_not_forgotten(
     story: list[tuple[Any, ...]],
 ) -> None:
     stream, end = told(story)
-    engine = Run(CONFIG)
-    for one in stream:
-        engine.feed([one])
+    engine = fed(CONFIG, ([one] for one in stream))
     retold, gone = renamed(stream)
     left = [one for one in retold if one.event.get("customer_id") not in gone]
     judged = Rules(out_of_orderness_ms=0).run(left)
@@ -233,9 +231,7 @@ def test_what_is_true_now_is_true_of_those_who_are_not_forgotten(
 @given(story=STEPS)
 def test_nothing_of_a_forgotten_customer_stays_in_the_state(story: list[tuple[Any, ...]]) -> None:
     stream, now = told([*story, passed(0), forget(1), passed(DAY_MS)])
-    engine = Run(CONFIG)
-    for one in stream:
-        engine.feed([one])
+    engine = fed(CONFIG, ([one] for one in stream))
     state = engine.partition.state
     assert state.rows_of(["x"]) == [None]
     assert all("x" not in {timer, getattr(timer, "id", "")} for timer in state._wheel.take(now))

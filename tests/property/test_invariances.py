@@ -12,9 +12,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from agents.partials import Reporter
 from schemas.decode import Decoder
-from schemas.records import Partial, PublishedResult, Result
+from schemas.records import PublishedResult, Result
 from schemas.topics import Source
 from streams.config import CoreConfig
 from streams.evaluate import evaluate
@@ -31,6 +30,7 @@ from tests.property.engine_runs import (
     Run,
     config_of,
     instants,
+    partials_of,
     payload_of,
     results_at,
     run,
@@ -222,13 +222,6 @@ def test_the_roll_up_of_eight_partitions_publishes_what_one_partition_reports(se
         name: Result(**{field: getattr(one, field) for field in Result.__struct_fields__})
         for name, one in published.items()
     } == expected
-
-
-def partials_of(engine: Run, number: int, *, told: int = 0) -> list[Partial]:
-    """The reports of a partition as they stand on the partials topic, but for the first ones."""
-    reporter = Reporter(engine.config, number)
-    reporter.revision = told
-    return list(reporter.partials(engine.ticks[told:], epoch=1))
 
 
 @shapes

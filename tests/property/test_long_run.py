@@ -24,9 +24,8 @@ from streams.rollup import RollUp
 from streams.segments import Segments, Values
 from streams.sums import Stock, row_of
 from streams.windows import DAY_MS, Window, WindowSet
-from tests.property import engine_runs
-from tests.property.engine_runs import Run
-from tests.property.test_invariances import partials_of
+from tests.property.engine_runs import Run, partials_of
+from tests.rig import hand
 
 pytestmark = pytest.mark.property
 
@@ -87,7 +86,7 @@ def simulated() -> tuple[list[Run], list[PublishedResult]]:
             admitted = doors[number].admit(
                 Source(source),
                 [
-                    engine_runs.Record(one.key, one.value, first + place, one.arrival_ms)
+                    hand.Record(one.key, one.value, first + place, one.arrival_ms)
                     for place, one in enumerate(part)
                 ],
             )

@@ -20,7 +20,7 @@ from streams.segments import Segments, Values
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.oracle.lives import EPOCH_MS
 from tests.oracle.rules import SOURCES, Arrival, Fate, Rules, folded, time_of
-from tests.property.engine_runs import Run, results_at
+from tests.property.engine_runs import Run, fed, partials_of, results_at
 from tests.property.test_engine_stories import (
     CARE,
     CONFIG,
@@ -31,7 +31,6 @@ from tests.property.test_engine_stories import (
     stories_of,
     told,
 )
-from tests.property.test_invariances import partials_of
 
 pytestmark = pytest.mark.property
 
@@ -60,9 +59,7 @@ def folds_of(stream: list[Arrival]) -> list[Fold]:
 def asked(story: list[Step]) -> Iterator[tuple[int, int, list[Fold], Asked]]:
     """At boundaries around all that happened: t, w, what was folded by then, and what the engine says."""
     stream, end = told(story)
-    engine = Run(CONFIG)
-    for one in stream:
-        engine.feed([one])
+    engine = fed(CONFIG, ([one] for one in stream))
     folds = folds_of(stream)
     for w, hop in SIZES:
         around = {time // hop * hop + up for _, time, _, _ in folds for up in (hop, w)}
