@@ -29,11 +29,7 @@ def is_open(host: str) -> bool:
 def http_token(section: Section, settings: Settings) -> SecretPlace:
     """Where the token of a server comes from."""
     http: Worker | Serve = getattr(settings, section)
-    return SecretPlace(
-        f"{settings.source}: [{section}] token",
-        f"HEARTLINE_{section.upper()}_TOKEN",
-        http.token_file,
-    )
+    return SecretPlace.of(settings.source, section, "token", http.token_file)
 
 
 def read_token(section: Section, settings: Settings) -> Secret | None:

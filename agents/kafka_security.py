@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 
-from agents.secret import SecretPlace
+from agents.secret import SecretPlace, variable_of
 
 if TYPE_CHECKING:
     import ssl
 
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 SECTION = "kafka.security"
-_VARIABLE = "HEARTLINE_KAFKA_SECURITY_"
 
 _OF_TLS = ("ca_file", "certificate_file", "key_file", "key_password_file")
 _OF_PASSWORDS = ("username", "password_file")
@@ -58,29 +57,28 @@ class Security(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def secret(self, name: str, source: str) -> SecretPlace:
         """Where ``name``, one of SECRETS, comes from. ``source`` names the file in errors."""
-        return SecretPlace(
-            where=f"{source}: [{SECTION}] {name}",
-            variable=_VARIABLE + name.upper(),
-            path=getattr(self, f"{name}_file"),
-        )
+        return SecretPlace.of(source, SECTION, name, getattr(self, f"{name}_file"))
 
     def contradictions(self, source: str, environment: Mapping[str, str]) -> list[str]:
         """What can't be meant, without opening a file."""
         here = f"{source}: [{SECTION}]"
-        given = [name for name in (*_OF_TLS, *_OF_PASSWORDS, *_OF_TOKENS) if getattr(self, name)]
-        variables = (self.secret(name, source).variable for name in self.SECRETS)
-        given += [variable for variable in variables if environment.get(variable)]
+        keys = (*_OF_TLS, *_OF_PASSWORDS, *_OF_TOKENS)
+        # As it was given -> the key that it stands for.
+        given = {key: key for key in keys if getattr(self, key)}
+        for name in self.SECRETS:
+            variable = variable_of(SECTION, name)
+            if environment.get(variable):
+                given[variable] = f"{name}_file"
         if self.protocol == "plaintext":
             return [
                 f'{here} {name}: is given, but protocol = "plaintext" would send everything '
                 'unencrypted: set protocol = "sasl_ssl", or "ssl" without SASL, or take it out'
-                for name in given[:1]
+                for name in [*given][:1]
             ]
         errors = []
         unused = self._unused()
-        for name in given:
-            key = name.removeprefix(_VARIABLE).lower()
-            if key in unused or f"{key}_file" in unused:
+        for name, key in given.items():
+            if key in unused:
                 means = self.protocol if self.protocol == "ssl" else self.mechanism
                 errors.append(f"{here} {name}: {means} does not use it: take it out")
         if self.protocol == "sasl_ssl":

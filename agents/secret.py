@@ -37,6 +37,11 @@ class SecretUnusable(ValueError):
     """A secret can't be had. The text names the place and what to do, and holds no secret."""
 
 
+def variable_of(section: str, key: str) -> str:
+    """The variable of the environment that overrides a key of the configuration."""
+    return f"HEARTLINE_{section}_{key}".upper().replace(".", "_")
+
+
 class SecretPlace(NamedTuple):
     """Where one secret comes from: a variable of the environment, which goes first, or a file."""
 
@@ -45,6 +50,11 @@ class SecretPlace(NamedTuple):
     variable: str
     path: str
     """The configured file; empty if none is."""
+
+    @classmethod
+    def of(cls, source: str, section: str, key: str, path: str) -> SecretPlace:
+        """That of ``key``, which ``source``, a file of settings, may only name by ``key_file``."""
+        return cls(f"{source}: [{section}] {key}", variable_of(section, key), path)
 
     def is_given(self, environment: Mapping[str, str] | None = None) -> bool:
         """Whether either is there. Doesn't open the file."""

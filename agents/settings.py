@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args, get_origin
 import msgspec
 
 from agents.kafka_security import Security
-from agents.secret import SecretPlace, SecretUnusable
+from agents.secret import SecretPlace, SecretUnusable, variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,9 +134,7 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def hash_key(self, source: str) -> SecretPlace:
         """Where the key comes from by which customer ids are hashed; no key, no hashing."""
-        return SecretPlace(
-            f"{source}: [privacy] hash_key", "HEARTLINE_PRIVACY_HASH_KEY", self.hash_key_file
-        )
+        return SecretPlace.of(source, "privacy", "hash_key", self.hash_key_file)
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -439,7 +437,7 @@ def _section(
     secrets = getattr(cls, "SECRETS", ())
     errors += [
         f"{source}: [{section}] {key}: a secret may not stand in this file: set "
-        f"{_variable(section, key)}, or put it into a file and name that by {key}_file"
+        f"{variable_of(section, key)}, or put it into a file and name that by {key}_file"
         if key in secrets
         else f"{source}: [{section}] {key}: there is no such key; allowed: {', '.join(fields)}"
         for key in given
@@ -448,7 +446,7 @@ def _section(
     values: dict[str, object] = {}
     found = len(errors)
     for key, field in fields.items():
-        variable = _variable(section, key)
+        variable = variable_of(section, key)
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             below = given.get(key, {})
             name = f"{section}.{key}"
@@ -472,11 +470,6 @@ def _section(
         except ValueError as error:
             errors.append(f"{where}: {error}")
     return cls(**values) if len(errors) == found else None
-
-
-def _variable(section: str, key: str) -> str:
-    """The variable of the environment that overrides a key."""
-    return f"HEARTLINE_{section}_{key}".upper().replace(".", "_")
 
 
 def _segments(
