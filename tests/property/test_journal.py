@@ -256,7 +256,7 @@ def test_deletion_rows_go_when_nothing_older_is_left() -> None:
     assert 5 * live < 400 * 100, "the test must delete many more than live"
     # To let them go, everything older has to be rewritten once, on the credit of those who came.
     assert store.journal.buried <= sizes.GRAVES + 3 * live // 2
-    assert store.store.written_bytes <= 2 * store.store.fresh_bytes
+    assert store.written_bytes <= 2 * store.fresh_bytes
 
 
 @given(st.lists(st.lists(st.integers(0, 30), max_size=30), max_size=30))
