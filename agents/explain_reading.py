@@ -30,7 +30,7 @@ from schemas.records import LateRecord, PublishedResult, Result
 from schemas.topics import Source
 from streams.admission import Admission, Admitted
 from streams.evaluate import Evaluated
-from streams.moments import to_text
+from streams.moments import from_text, to_text
 
 PUBLISHING_MS = 600_000
 """A result is published at its boundary or later, if clocks agree to this."""
@@ -87,13 +87,10 @@ def of_files(lines: Iterable[bytes], decoder: Decoder, question: Question) -> Ev
 
 def _time_of(line: bytes) -> int | None:
     """The event time of a rejected line, if it can be read."""
-    from datetime import datetime
-
     try:
         written = _dated(line).occurred_at
         if isinstance(written, str):
-            moment = datetime.fromisoformat(written)
-            return None if moment.tzinfo is None else int(moment.timestamp() * 1000)
+            return from_text(written)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, OverflowError):
         return None
     return written if isinstance(written, int) else None
