@@ -44,6 +44,7 @@ from streams.partition import Partition
 from tests.rig.brokers import Broker
 from tests.rig.exposition import Exposition
 from tests.rig.installation import Installation, Service
+from tests.rig.processes import wait_until
 
 PARTITIONS = 8
 PER_SECOND = 20_000
@@ -218,21 +219,19 @@ def cpu_of(
         feed(installation, traffic, seconds=arguments.worker_seconds)
         wait_until_read(worker, PER_SECOND + count)
         spent = (cpu_seconds(worker.process.pid) or 0.0) - cpu
-        page = Exposition(worker.get("/metrics"))
+        page = worker.page()
         worker.process.stop()
         print(f"  {interval}: {spent:.1f} s of CPU for {count:,} events", file=sys.stderr)
         return spent / count * 1e6, page
 
 
-def wait_until_read(worker: Service, records: int, *, seconds: float = 120.0) -> None:
+def wait_until_read(worker: Service, records: int) -> None:
     """Return once the worker has read so many records."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        page = Exposition(worker.get("/metrics"))
-        if page.total("heartline_events_consumed_total") >= records:
-            return
-        time.sleep(0.1)
-    raise TimeoutError(f"{records:,} records not read in {seconds:g} s")
+    wait_until(
+        lambda: worker.page().total("heartline_events_consumed_total") >= records,
+        what=f"{records:,} records read",
+        seconds=120,
+    )
 
 
 def worker_rows(broker: Broker, directory: Path, arguments: argparse.Namespace) -> list[Row]:

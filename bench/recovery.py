@@ -37,7 +37,6 @@ from bench.report import Row, finish, options, table, verdict
 from schemas.records import PublishedResult
 from schemas.topics import Source
 from tests.rig.brokers import Broker
-from tests.rig.exposition import Exposition
 from tests.rig.installation import Installation, Service
 from tests.rig.processes import wait_until
 
@@ -279,7 +278,7 @@ def measure(broker: Broker, directory: Path, arguments: argparse.Namespace) -> I
 
 def tell_state(worker: Service) -> None:
     """What the worker says of its state."""
-    page = Exposition(worker.get("/metrics"))
+    page = worker.page()
     for name in sorted(page.names()):
         if name.startswith("heartline_state_"):
             print(f"  {name} {page.total(name):,.0f}", file=sys.stderr)

@@ -114,7 +114,7 @@ def one_worker(
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         now, cpu = time.perf_counter(), cpu_seconds(worker.process.pid) or 0.0
-        page = Exposition(worker.get("/metrics", timeout=30))
+        page = worker.page()
         consumed = page.total("heartline_events_consumed_total")
         waiting = page.total("heartline_events_waiting")
         stages = page.by("heartline_stage_seconds_total", "stage")
@@ -132,7 +132,7 @@ def one_worker(
 
 def progress(worker: Service) -> str:
     """Where a worker stands, for an error message."""
-    page = Exposition(worker.get("/metrics", timeout=30))
+    page = worker.page()
     return f"{page.total('heartline_events_consumed_total'):,.0f} consumed"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig import brokers
+from tests.rig.kafka_server import JarsError, jars
 from tests.rig.needs import APACHE_KAFKA, absences, needs_apache_kafka, not_run
 
 
@@ -43,15 +44,20 @@ def embedded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[broker
 
 
 @pytest.fixture(scope="session")
+def kafka_jars(request: pytest.FixtureRequest) -> None:
+    """Apache Kafka's jars are there; for every fixture that starts a node of it."""
+    try:
+        jars()
+    except JarsError as error:
+        not_run(request, APACHE_KAFKA, f"Maven can't fetch its jars: {str(error).splitlines()[0]}")
+
+
+@pytest.fixture(scope="session")
 def apache_kafka(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    tmp_path_factory: pytest.TempPathFactory, kafka_jars: None
 ) -> Iterator[brokers.Broker]:
     """Apache Kafka 4; a test that asks for it is marked `needs_apache_kafka`."""
     directory: Path = tmp_path_factory.mktemp("apache-kafka")
-    try:
-        brokers.jars()
-    except brokers.JarsError as error:
-        not_run(request, APACHE_KAFKA, f"Maven can't fetch its jars: {str(error).splitlines()[0]}")
     with brokers.apache_kafka(directory) as broker:
         yield broker
 

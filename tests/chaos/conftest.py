@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.brokers import JarsError, jars
 from tests.rig.chaos_run import TALLY
 from tests.rig.kafka_nodes import Cluster
-from tests.rig.needs import APACHE_KAFKA, not_run
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -29,16 +27,8 @@ def seed() -> int:
     return chosen_seed()
 
 
-@pytest.fixture(scope="session")
-def _jars(request: pytest.FixtureRequest) -> None:
-    try:
-        jars()
-    except JarsError as error:
-        not_run(request, APACHE_KAFKA, f"Maven can't fetch its jars: {str(error).splitlines()[0]}")
-
-
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory, _jars: None) -> Iterator[Cluster]:
+def node(tmp_path_factory: pytest.TempPathFactory, kafka_jars: None) -> Iterator[Cluster]:
     """One Apache Kafka node for the tests of a module."""
     directory: Path = tmp_path_factory.mktemp("kafka")
     with Cluster(directory, 1) as cluster:
@@ -46,7 +36,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, _jars: None) -> Iterator[Clus
 
 
 @pytest.fixture
-def three_nodes(tmp_path: Path, _jars: None) -> Iterator[Cluster]:
+def three_nodes(tmp_path: Path, kafka_jars: None) -> Iterator[Cluster]:
     """Three of them: every topic on all three, two of which must have a record."""
     with Cluster(tmp_path / "cluster", 3) as cluster:
         yield cluster

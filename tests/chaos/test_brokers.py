@@ -9,7 +9,8 @@ import pytest
 
 from tests.rig.chaos_run import DEADLINE_S, ChaosRun
 from tests.rig.fleet import when
-from tests.rig.kafka_nodes import Cluster, answers
+from tests.rig.kafka_nodes import Cluster
+from tests.rig.kafka_server import answers
 from tests.rig.needs import needs_apache_kafka, needs_prlimit
 from tests.rig.phased_stream import PARTITIONS, PhasedStream
 

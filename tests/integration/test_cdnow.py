@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from schemas.topics import Source
 from tests.rig import cdnow
 from tests.rig.brokers import Broker
 from tests.rig.exposition import Exposition
@@ -76,25 +75,22 @@ def test_kafka_and_faust_give_the_published_figures_on_the_results_topic_and_on_
         )
         last = cdnow.FACTS[-1]
         # Nobody bought anything after it: without word that the time went on no window would end.
-        passed = json.dumps({"type": "time_passed", "until": last.at_ms + 60_000}).encode()
-        installation.topics.produce(
-            (names.sources[source], None, passed, partition)
-            for source in Source
-            for partition in range(8)
-        )
+        installation.topics.pass_time(last.at_ms + 60_000)
         installation.worker()
         serve = installation.serve()
+        moments = {facts.at_ms: cdnow.WINDOWS for facts in cdnow.FACTS}
+        published = installation.results_at(moments, seconds=180)
         for facts in cdnow.FACTS:
-            check(installation.results(facts.at_ms, cdnow.WINDOWS, seconds=180), facts)
+            check(published[facts.at_ms], facts)
 
         def shown() -> Exposition | None:
-            page = Exposition(serve.get("/metrics"))
+            page = serve.page()
             ends = page.by("heartline_result_end_timestamp_seconds", "window")
             whole = ends == dict.fromkeys(("28d", "7d"), last.at_ms / 1000)
             return page if whole else None
 
         wait_until(shown, what="serve shows 1998-07-01")
-        page = Exposition(serve.get("/metrics"))
+        page = serve.page()
         assert {
             (metric, window): page.everyone(metric, window) for metric, window in last.values
         } == pytest.approx(last.values, rel=1e-12)

@@ -21,7 +21,6 @@ import yaml
 
 from schemas.topics import Source
 from tests.rig.brokers import Broker
-from tests.rig.exposition import Exposition
 from tests.rig.installation import ROOT, Installation, Service
 from tests.rig.needs import needs_prometheus
 from tests.rig.processes import free_ports, wait_until
@@ -166,7 +165,7 @@ def produce(installation: Installation) -> None:
 def shows_every_window(serve: Service) -> bool:
     """Whether every window's shown end is within its hop of now, a base for churn included."""
     try:
-        page = Exposition(serve.get("/metrics"))
+        page = serve.page()
     except OSError:
         return False
     ends = page.by("heartline_result_end_timestamp_seconds", "window")

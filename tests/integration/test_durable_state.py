@@ -8,6 +8,7 @@ import contextlib
 import json
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from confluent_kafka.cimpl import NewTopic
 
 from schemas.topics import Source
 from tests.rig.brokers import Broker
-from tests.rig.exposition import Exposition
 from tests.rig.installation import Installation, Service, canonical
 from tests.rig.needs import needs_apache_kafka
 from tests.rig.processes import wait_until
@@ -54,41 +54,22 @@ class Story:
 
     def tell(self, upto: int) -> None:
         """Produce the next events, up to the one numbered ``upto``."""
-        names = self.installation.topics.names
-        self.installation.topics.produce(
-            (
-                names.sources[source],
-                str(event["customer_id"]).encode(),
-                json.dumps(event).encode(),
-                None,
-            )
-            for _, source, event in self.events[self.told : upto]
-        )
+        told = self.events[self.told : upto]
+        self.installation.topics.tell((source, event) for _, source, event in told)
         self.told = upto
 
     def end(self) -> None:
         """The rest, and that time has passed."""
         self.tell(len(self.events))
-        names = self.installation.topics.names
-        until = START_MS + HOURS * HOUR_MS + 60_000
-        passed = json.dumps({"type": "time_passed", "until": until}).encode()
-        self.installation.topics.produce(
-            (names.sources[source], None, passed, partition)
-            for source in Source
-            for partition in range(PARTITIONS)
-        )
+        self.installation.topics.pass_time(START_MS + HOURS * HOUR_MS + 60_000)
 
     def truth(self, windows: tuple[str, ...] = WINDOWS) -> list[str]:
         """What `evaluate` says of all events."""
         file = self.installation.directory / "events.jsonl"
         file.write_text("".join(json.dumps(event) + "\n" for _, _, event in self.events))
         chosen = [part for window in windows for part in ("--window", window)]
-        done = self.installation.run(
-            *("evaluate", str(file), "--at", AT, *chosen, "--format", "json"),
-            *("--config", str(self.installation.config), "--by", "persona", "--by", "region"),
-        )
-        assert done.returncode == 0, done.stderr
-        return canonical(json.loads(done.stdout))
+        asked = ("--at", AT, *chosen, "--by", "persona", "--by", "region")
+        return canonical(self.installation.evaluate(file, *asked))
 
     def results(self, windows: tuple[str, ...] = WINDOWS) -> list[str]:
         """What the results topic says."""
@@ -119,12 +100,33 @@ def durable(installation: Installation) -> int:
 
 
 def gained(worker: Service, what: str) -> float:
-    return Exposition(worker.get("/metrics")).total(f"heartline_events_{what}_total")
+    return worker.page().total(f"heartline_events_{what}_total")
 
 
 def stopped(worker: Service, how: signal.Signals = signal.SIGTERM) -> int:
     worker.process.signal(how)
-    return worker.process.wait(60)
+    status = worker.process.wait(60)
+    # Shown when the test fails: why a worker ended otherwise than it should.
+    sys.stderr.write(worker.process.output()[-4_000:])
+    return status
+
+
+def wait_until_durable(told: Story, worker: Service) -> None:
+    """Return once the checkpoints have read all that was told."""
+    wait_until(lambda: gained(worker, "consumed") >= told.told, what="everything told is read")
+    wait_until(
+        lambda: durable(told.installation) == told.told,
+        what="everything told is durable",
+        every=0.5,
+    )
+
+
+def has_run(told: Story) -> None:
+    """The first 500 events are told and durable, and the worker that saw to it has ended."""
+    told.tell(500)
+    worker = told.installation.worker()
+    wait_until_durable(told, worker)
+    stopped(worker)
 
 
 def refused(installation: Installation) -> str:
@@ -140,13 +142,13 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(broker: Broker, tmp_path: P
     with story(broker, tmp_path, seed=31) as told:
         told.tell(2_000)
         first = told.installation.worker()
-        wait_until(lambda: durable(told.installation) == 2_000, what="the first part is durable")
+        wait_until_durable(told, first)
         stopped(first, signal.SIGKILL)
         told.tell(2_500)
         second = told.installation.worker()
         wait_until(lambda: gained(second, "consumed") >= 500, what="the next part is read")
         assert gained(second, "consumed") <= 500 + WAITING
-        page = Exposition(second.get("/metrics"))
+        page = second.page()
         assert page.total("heartline_customers") == sum(
             one["customers"] for one in inspected(told.installation)
         )
@@ -168,7 +170,7 @@ def test_partitions_handed_to_a_second_worker_and_back_are_read_by_one_alone(
         wait_until(lambda: gained(first, "consumed") == 1_500, what="the first part is read")
         second = told.installation.worker()
 
-        wait_until(lambda: owns(first) == owns(second) == 1, what="a half for each")
+        wait_until(lambda: first.owned() == second.owned() == 1, what="a half for each")
         told.tell(2_200)
         wait_until(
             lambda: gained(first, "folded") + gained(second, "folded") > 2_000,
@@ -187,12 +189,12 @@ def test_a_paused_worker_that_wakes_up_ends_and_what_it_still_writes_is_ignored(
     with story(broker, tmp_path, seed=40, checkpoint_interval="8s") as told:
         told.tell(1_000)
         first = told.installation.worker()
-        wait_until(lambda: durable(told.installation) == 1_000, what="the first part is durable")
+        wait_until_durable(told, first)
         told.tell(1_500)
         wait_until(lambda: gained(first, "consumed") == 1_500, what="the next part is in memory")
         first.process.signal(signal.SIGSTOP)
         second = told.installation.worker(ready_within=None)
-        wait_until(lambda: owns(second) == PARTITIONS, what="the second worker has taken over")
+        wait_until(lambda: second.owned() == PARTITIONS, what="the second worker has taken over")
         first.process.signal(signal.SIGCONT)
         assert first.process.wait(60) == 1
         assert "the group refused a commit" in first.process.output()
@@ -201,13 +203,6 @@ def test_a_paused_worker_that_wakes_up_ends_and_what_it_still_writes_is_ignored(
         told.end()
         assert told.results() == told.truth()
         assert second.process.exit_status is None
-
-
-def owns(worker: Service) -> float:
-    """How many partitions it says that it owns; 0 while it doesn't answer."""
-    with contextlib.suppress(OSError):
-        return Exposition(worker.get("/metrics")).total("heartline_assigned_partitions")
-    return 0.0
 
 
 def records(installation: Installation, topic: str) -> list[tuple[bytes | None, bytes | None]]:
@@ -237,7 +232,7 @@ def commit(installation: Installation, offset: int) -> None:
 
 # The embedded broker counts a member that has ended until the next one joins.
 @needs_apache_kafka
-def test_offsets_set_back_to_0_fold_nothing_and_change_no_byte(
+def test_offsets_set_back_to_0_fold_nothing_and_change_no_byte_apache(
     apache_kafka: Broker, tmp_path: Path
 ) -> None:
     with story(apache_kafka, tmp_path, seed=33) as told:
@@ -250,7 +245,7 @@ def test_offsets_set_back_to_0_fold_nothing_and_change_no_byte(
         commit(told.installation, 0)
         second = told.installation.worker()
         wait_until(
-            lambda: Exposition(second.get("/metrics")).total("heartline_checkpoint_seconds_count"),
+            lambda: second.page().total("heartline_checkpoint_seconds_count"),
             what="a checkpoint",
         )
         # Long enough for a thousand records that would be there at once.
@@ -302,13 +297,12 @@ def test_a_refused_state_names_the_way_out_and_rebuilding_goes_it(
         assert stopped(worker) == 0
 
 
-def test_one_flipped_bit_in_a_chunk_is_noticed(embedded_broker: Broker, tmp_path: Path) -> None:
+def test_one_flipped_bit_in_a_chunk_is_noticed_embedded(
+    embedded_broker: Broker, tmp_path: Path
+) -> None:
     with story(embedded_broker, tmp_path, seed=35) as told:
         installation = told.installation
-        told.tell(500)
-        worker = installation.worker()
-        wait_until(lambda: durable(installation) == 500, what="the events are durable")
-        stopped(worker)
+        has_run(told)
         state = installation.topics.names.state
         chunks = [
             message
@@ -326,26 +320,22 @@ def test_one_flipped_bit_in_a_chunk_is_noticed(embedded_broker: Broker, tmp_path
         assert sum(finding is not None for finding in findings) == 1
 
 
-def test_a_marker_that_is_gone_is_missed(embedded_broker: Broker, tmp_path: Path) -> None:
+def test_a_marker_that_is_gone_is_missed_embedded(embedded_broker: Broker, tmp_path: Path) -> None:
     with story(embedded_broker, tmp_path, seed=39) as told:
         installation = told.installation
-        told.tell(500)
-        worker = installation.worker()
-        wait_until(lambda: durable(installation) == 500, what="the events are durable")
-        stopped(worker)
+        has_run(told)
         state = installation.topics.names.state
         newest = {one["partition"]: one["marker"] for one in inspected(installation)}
         installation.topics.produce([(state, newest[0].encode(), None, 0)])
         assert "was that topic recreated or emptied?" in refused(installation)
 
 
-def test_an_emptied_state_topic_is_no_fresh_start(embedded_broker: Broker, tmp_path: Path) -> None:
+def test_an_emptied_state_topic_is_no_fresh_start_embedded(
+    embedded_broker: Broker, tmp_path: Path
+) -> None:
     with story(embedded_broker, tmp_path, seed=36) as told:
         installation = told.installation
-        told.tell(500)
-        worker = installation.worker()
-        wait_until(lambda: durable(installation) == 500, what="the events are durable")
-        stopped(worker)
+        has_run(told)
         recreate(installation, installation.topics.names.state)
         assert "was that topic recreated or emptied?" in refused(installation)
 
@@ -369,24 +359,18 @@ def recreate(installation: Installation, topic: str) -> None:
 def test_a_recreated_input_is_refused(broker: Broker, tmp_path: Path) -> None:
     with story(broker, tmp_path, seed=37) as told:
         installation = told.installation
-        told.tell(500)
-        worker = installation.worker()
-        wait_until(lambda: durable(installation) == 500, what="the events are durable")
-        stopped(worker)
+        has_run(told)
         recreate(installation, installation.topics.names.sessions)
         assert "has another topic id" in refused(installation)
 
 
 @needs_apache_kafka
-def test_due_records_that_retention_removed_are_missed(
+def test_due_records_that_retention_removed_are_missed_apache(
     apache_kafka: Broker, tmp_path: Path
 ) -> None:
     with story(apache_kafka, tmp_path, seed=38) as told:
         installation = told.installation
-        told.tell(500)
-        worker = installation.worker()
-        wait_until(lambda: durable(installation) == 500, what="the events are durable")
-        stopped(worker)
+        has_run(told)
         told.end()
         sessions = installation.topics.names.sessions
         admin = AdminClient({"bootstrap.servers": apache_kafka.bootstrap})

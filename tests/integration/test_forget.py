@@ -97,12 +97,7 @@ def test_the_figures_and_the_state_after_customers_were_forgotten(
         installation.worker()
 
         at_ms = (time.time_ns() // 1_000_000 // HOP_MS + 1) * HOP_MS
-        passed = json.dumps({"type": "time_passed", "until": at_ms + 60_000}).encode()
-        everywhere = [(s, p) for s in Source for p in range(PARTITIONS)]
-        installation.topics.produce(
-            ((names.sources[s], None, passed, p) for s, p in everywhere),
-            timestamps_ms=[at_ms + 60_000] * len(everywhere),
-        )
+        installation.topics.pass_time(at_ms + 60_000, timestamp_ms=at_ms + 60_000)
         through_kafka = installation.results(at_ms, ["1h/10m"], seconds=120)
 
         file = tmp_path / "input.jsonl"
@@ -111,11 +106,8 @@ def test_the_figures_and_the_state_after_customers_were_forgotten(
                 for message in installation.topics.read(topic, seconds=60, quiet_after=2):
                     lines.write((message.value() or b"") + b"\n")
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ms / 1_000))
-        asked = ("--at", at, "--window", "1h/10m", "--format", "json")
-        done = installation.run("evaluate", file, *asked)
-        assert done.returncode == 0, done.stderr
+        expected = installation.evaluate(file, "--at", at, "--window", "1h/10m")
         everyone = [row for row in through_kafka if not row["segment"]]
-        expected = json.loads(done.stdout)
         assert canonical(everyone) == canonical(expected)
         (new,) = (row for row in expected if row["metric"] == "new_customers")
         assert new["value"] == CUSTOMERS + len(RETURNING)

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.topics import Source
 from tests.rig.brokers import Broker
-from tests.rig.exposition import Exposition
 from tests.rig.hostile import good_event, hostile
 from tests.rig.installation import Installation, canonical
 
@@ -52,13 +50,8 @@ def test_hostile_records_leave_one_dead_letter_each_and_change_no_number(
                     where = (names.sources[stranger.source], stranger.key, stranger.payload)
                     records.append((*where, stranger.partition))
         assert next(strangers, None) is None
-        passed = json.dumps({"type": "time_passed", "until": AT_MS + 60_000}).encode()
         installation.topics.produce(records)
-        installation.topics.produce(
-            (names.sources[source], None, passed, partition)
-            for source in Source
-            for partition in range(PARTITIONS)
-        )
+        installation.topics.pass_time(AT_MS + 60_000)
         worker = installation.worker()
         through_kafka = installation.results(AT_MS, WINDOWS, seconds=180)
 
@@ -77,12 +70,11 @@ def test_hostile_records_leave_one_dead_letter_each_and_change_no_number(
         file = tmp_path / "good.jsonl"
         file.write_text("".join(json.dumps(event) + "\n" for _, event in good))
         windows = [part for window in WINDOWS for part in ("--window", window)]
-        done = installation.run("evaluate", file, "--at", AT, *windows, "--format", "json")
-        assert done.returncode == 0, done.stderr
         everyone = [row for row in through_kafka if not row["segment"]]
-        assert canonical(everyone) == canonical(json.loads(done.stdout))
+        evaluated = installation.evaluate(file, "--at", AT, *windows)
+        assert canonical(everyone) == canonical(evaluated)
 
         assert worker.answers("/healthz")
         assert worker.process.exit_status is None
-        page = Exposition(worker.get("/metrics"))
+        page = worker.page()
         assert page.names()

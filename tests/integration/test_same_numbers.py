@@ -3,11 +3,11 @@
 import datetime
 import json
 import random
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from schemas.topics import Source
 from tests.rig.brokers import Broker
 from tests.rig.installation import Installation, canonical
 from tests.rig.shoppers import shop
@@ -31,10 +31,10 @@ def moment(at_ms: int) -> str:
     )
 
 
-def due(at_ms: int) -> list[str]:
+def due(at_ms: int) -> tuple[str, ...]:
     """The windows that have a boundary there."""
     hops = {"10m": HOUR_MS // 6, "1h": HOUR_MS, "6h": 6 * HOUR_MS}
-    return [window for window in WINDOWS if at_ms % hops[window.partition("/")[2]] == 0]
+    return tuple(window for window in WINDOWS if at_ms % hops[window.partition("/")[2]] == 0)
 
 
 def test_evaluate_and_kafka_give_the_same_results_byte_for_byte(
@@ -49,33 +49,18 @@ def test_evaluate_and_kafka_give_the_same_results_byte_for_byte(
         draw = random.Random(6)
         shuffled = sorted(events, key=lambda one: one[0] + draw.randrange(DISORDER_MS))
         # Equal times keep their order: by source and line in a file, by source and offset in Kafka.
-        names = installation.topics.names
-        installation.topics.produce(
-            (
-                names.sources[source],
-                str(event["customer_id"]).encode(),
-                json.dumps(event).encode(),
-                None,
-            )
-            for _, source, event in shuffled
-        )
-        last_ms = START_MS + HOURS[-1] * HOUR_MS
-        passed = json.dumps({"type": "time_passed", "until": last_ms + 60_000}).encode()
-        installation.topics.produce(
-            (names.sources[source], None, passed, partition)
-            for source in Source
-            for partition in range(PARTITIONS)
-        )
+        installation.topics.tell((source, event) for _, source, event in shuffled)
+        moments = [START_MS + hour * HOUR_MS for hour in HOURS]
+        installation.topics.pass_time(moments[-1] + 60_000)
         installation.worker()
-        for hour in HOURS:
-            at_ms = START_MS + hour * HOUR_MS
-            windows = due(at_ms)
-            chosen = [part for window in windows for part in ("--window", window)]
-            done = installation.run(
-                *("evaluate", str(file), "--at", moment(at_ms), *chosen, "--format", "json"),
-                *("--config", str(installation.config), "--by", "persona", "--by", "region"),
-            )
-            assert done.returncode == 0, done.stderr
-            from_file = canonical(json.loads(done.stdout))
-            from_kafka = canonical(installation.results(at_ms, windows, seconds=180))
-            assert from_kafka == from_file
+        published = installation.results_at({at_ms: due(at_ms) for at_ms in moments}, seconds=180)
+        by_windows: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for at_ms in moments:
+            by_windows[due(at_ms)].append(at_ms)
+        for windows, together in by_windows.items():
+            asked = [part for at_ms in together for part in ("--at", moment(at_ms))]
+            asked += [part for window in windows for part in ("--window", window)]
+            from_file = installation.evaluate(file, *asked, "--by", "persona", "--by", "region")
+            assert {row["at"] for row in from_file} == {moment(at_ms) for at_ms in together}
+            from_kafka = [row for at_ms in together for row in published[at_ms]]
+            assert canonical(from_kafka) == canonical(from_file)

@@ -11,7 +11,6 @@ import pytest
 
 from schemas.topics import Source
 from tests.rig.brokers import Broker
-from tests.rig.exposition import Exposition
 from tests.rig.installation import Installation, Service
 from tests.rig.processes import wait_until
 
@@ -45,7 +44,7 @@ def produce(installation: Installation, events: list[dict[str, object]]) -> None
 
 def shown(worker: Service, name: str) -> float:
     """A total of its metrics page."""
-    return Exposition(worker.get("/metrics")).total(name)
+    return worker.page().total(name)
 
 
 def consumed(worker: Service) -> float:

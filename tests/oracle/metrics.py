@@ -79,12 +79,16 @@ def compute(
         once = start is not None and t - w >= start
         twice = start is not None and t - 2 * w >= start
         counts = {
-            column: Counts(counted.get((t, w, *column), {}), once=once, twice=twice)
+            column: Counts(counted[t, w, *column], once=once, twice=twice)
             for column in columns
+            if (t, w, *column) in counted
         }
+        nothing = Counts({}, once=once, twice=twice)
         for name, metric in METRICS.items():
+            of_nothing = _evaluate(metric, nothing)
             for column in (*customers, *own[metric.by]):
-                expected[name, t, w, *column] = _evaluate(metric, counts[column])
+                found = counts.get(column)
+                expected[name, t, w, *column] = _evaluate(metric, found) if found else of_nothing
     return expected
 
 

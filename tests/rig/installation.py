@@ -8,6 +8,7 @@ idleness. Ports are free ones. Every process is ended when the block ends, by it
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.rig.brokers import Broker
+from tests.rig.exposition import Exposition
 from tests.rig.processes import PATIENCE_SECONDS, Process, free_ports
 from tests.rig.topics import TopicSet
 
@@ -29,6 +31,7 @@ FIELDS = (
     *("value", "numerator", "denominator", "n", "low", "high", "complete"),
 )
 """What `evaluate` prints of a result, and the results topic must say alike."""
+_END = re.compile(rb'"end_ms":(\d+),')
 
 
 def get(url: str, *, timeout: float = 30.0) -> str:
@@ -154,21 +157,38 @@ class Installation:
         more for `settle` seconds, before `seconds` are over. Of each result the highest revision
         counts.
         """
-        found = AtMoment(windows)
+        return self.results_at({at_ms: windows}, seconds=seconds, settle=settle)[at_ms]
+
+    def results_at(
+        self, wanted: Mapping[int, Iterable[str]], *, seconds: float, settle: float = 2.0
+    ) -> dict[int, list[Record]]:
+        """`results` of several moments, by one reading of the topic."""
+        moments = {at_ms: AtMoment(windows) for at_ms, windows in wanted.items()}
 
         def settled() -> bool:
-            return found.is_whole() and time.monotonic() - found.changed_at > settle
+            return (
+                all(found.is_whole() for found in moments.values())
+                and time.monotonic() - max(one.changed_at for one in moments.values()) > settle
+            )
 
-        # Of hundreds of thousands of results a few hundred are of this moment: only these are parsed.
-        marked = b'"end_ms":%d,' % at_ms
+        # Of hundreds of thousands of results a few hundred are of a moment: only these are parsed.
         for message in self.topics.read(self.topics.names.results, seconds=seconds, until=settled):
             value = message.value()
-            if value is not None and marked in value:
+            if value is None or (end := _END.search(value)) is None:
+                continue
+            if (found := moments.get(int(end[1]))) is not None:
                 found.take(json.loads(value))
-        if found.is_whole():
-            return found.rows()
-        msg = f"the results topic has nothing for {found.missing()} at {at_ms} after {seconds:g} s"
-        raise AssertionError(msg)
+        missing = {at_ms: found.missing() for at_ms, found in moments.items() if found.missing()}
+        assert not missing, f"not on the results topic after {seconds:g} s: {missing}"
+        return {at_ms: found.rows() for at_ms, found in moments.items()}
+
+    def evaluate(self, file: Path, *arguments: str) -> list[Record]:
+        """What `evaluate` says of a file of events, by this installation's configuration."""
+        configured = ("--config", str(self.config), "--format", "json")
+        done = self.run("evaluate", file, *arguments, *configured)
+        assert done.returncode == 0, done.stderr
+        rows: list[Record] = json.loads(done.stdout)
+        return rows
 
 
 class AtMoment:
@@ -239,6 +259,16 @@ class Service:
     def wait_for(self, path: str, *, seconds: float) -> None:
         """Return when the page answers with status 200."""
         self.process.wait_until_up(lambda: self.answers(path), seconds=seconds)
+
+    def page(self) -> Exposition:
+        """Its /metrics."""
+        return Exposition(self.get("/metrics"))
+
+    def owned(self) -> float:
+        """How many partitions a worker says that it owns; 0 while it doesn't answer."""
+        with contextlib.suppress(OSError):
+            return self.page().total("heartline_assigned_partitions")
+        return 0.0
 
     def samples(self) -> Iterator[tuple[str, float]]:
         """The lines of its /metrics: series as written, value."""

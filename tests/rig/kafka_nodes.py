@@ -7,12 +7,9 @@ a test looks on. Topics are created by the test with the replication of the clus
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import resource
 import signal
-import subprocess
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +18,17 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.rig.brokers import START_SECONDS, Broker, jars
-from tests.rig.processes import Process, StartError, free_ports, wait_until
+from tests.rig.brokers import Broker
+from tests.rig.kafka_server import (
+    START_SECONDS,
+    KafkaServer,
+    answers,
+    copies,
+    new_cluster_id,
+    plain_listeners,
+)
+from tests.rig.processes import Process, free_ports, wait_until
 
-HEAP = "-Xmx320m"
 STOP_SECONDS = 60.0
 
 
@@ -44,88 +48,53 @@ class Node:
         self.number = mine.number
         self.address = f"127.0.0.1:{mine.client}"
         self._directory = directory
-        self._logs = directory / f"node-{mine.number}"
-        self._properties = directory / f"node-{mine.number}.properties"
         self._process: Process | None = None
         self._starts = 0
-        copies = min(3, len(voters))
-        settings = {
-            "process.roles": "broker,controller",
-            "node.id": str(mine.number),
-            "controller.quorum.voters": ",".join(
-                f"{one.number}@127.0.0.1:{one.controller}" for one in voters
-            ),
-            "listeners": (
-                f"PLAINTEXT://127.0.0.1:{mine.client},CONTROLLER://127.0.0.1:{mine.controller}"
-            ),
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{mine.client}",
-            "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-            "log.dirs": str(self._logs),
-            "offsets.topic.replication.factor": str(copies),
-            "offsets.topic.num.partitions": "4",
-            "transaction.state.log.replication.factor": str(copies),
-            "transaction.state.log.min.isr": str(max(1, copies - 1)),
-            "transaction.state.log.num.partitions": "4",
-            "min.insync.replicas": str(max(1, copies - 1)),
-            "default.replication.factor": str(copies),
-            "unclean.leader.election.enable": "false",
-            "auto.leader.rebalance.enable": "false",
-            "group.initial.rebalance.delay.ms": "0",
-            "group.min.session.timeout.ms": "1000",
-            "auto.create.topics.enable": "false",
-            # A dead node is noticed after seconds, not after the better part of a minute.
-            "broker.session.timeout.ms": "4000",
-            "broker.heartbeat.interval.ms": "800",
-            "replica.lag.time.max.ms": "5000",
-            "replica.fetch.wait.max.ms": "200",
-            "num.network.threads": "2",
-            "num.io.threads": "3",
-            "num.replica.fetchers": "1",
-            # Compaction that happens while somebody looks on.
-            "log.cleaner.backoff.ms": "300",
-            "log.cleaner.dedupe.buffer.size": "8388608",
-            "log.cleaner.threads": "1",
-            "log.retention.check.interval.ms": "1000",
-            "log.segment.delete.delay.ms": "500",
-            "controlled.shutdown.enable": "true",
-        }
-        self._properties.write_text(
-            "".join(f"{name}={value}\n" for name, value in settings.items())
+        count = min(3, len(voters))
+        self._server = KafkaServer(
+            directory,
+            f"node-{mine.number}",
+            {
+                "node.id": str(mine.number),
+                "controller.quorum.voters": ",".join(
+                    f"{one.number}@127.0.0.1:{one.controller}" for one in voters
+                ),
+                **plain_listeners(mine.client, mine.controller),
+                **copies(count),
+                "min.insync.replicas": str(max(1, count - 1)),
+                "default.replication.factor": str(count),
+                "unclean.leader.election.enable": "false",
+                "auto.leader.rebalance.enable": "false",
+                "group.min.session.timeout.ms": "1000",
+                # A dead node is noticed after seconds, not after the better part of a minute.
+                "broker.session.timeout.ms": "4000",
+                "broker.heartbeat.interval.ms": "800",
+                "replica.lag.time.max.ms": "5000",
+                "replica.fetch.wait.max.ms": "200",
+                "num.network.threads": "2",
+                "num.io.threads": "3",
+                "num.replica.fetchers": "1",
+                # Compaction that happens while somebody looks on.
+                "log.cleaner.backoff.ms": "300",
+                "log.cleaner.dedupe.buffer.size": "8388608",
+                "log.cleaner.threads": "1",
+                "log.retention.check.interval.ms": "1000",
+                "log.segment.delete.delay.ms": "500",
+                "controlled.shutdown.enable": "true",
+            },
+            java=("-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
         )
-
-    @property
-    def _java(self) -> list[str]:
-        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-        return [
-            "java",
-            HEAP,
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            quiet,
-            "-cp",
-            f"{jars()}/*",
-        ]
 
     def format(self, cluster: str) -> None:
         """Prepare the storage, once."""
-        command = [*self._java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}"]
-        done = subprocess.run(
-            [*command, "-c", str(self._properties)],
-            capture_output=True,
-            text=True,
-            timeout=START_SECONDS,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise StartError(f"storage not formatted:\n{done.stdout}{done.stderr}")
+        self._server.format(cluster)
 
     def start(self) -> None:
         """Start it; don't wait."""
         assert not self.is_running
         self._starts += 1
         log = self._directory / f"node-{self.number}-{self._starts}.log"
-        self._process = Process([*self._java, "kafka.Kafka", self._properties], log=log)
+        self._process = Process(self._server.command(), log=log)
 
     @property
     def is_running(self) -> bool:
@@ -177,7 +146,7 @@ class Cluster:
         return Broker(",".join(node.address for node in self.nodes), is_embedded=False)
 
     def __enter__(self) -> Self:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = new_cluster_id()
         for node in self.nodes:
             node.format(cluster)
         try:
@@ -231,11 +200,3 @@ class Cluster:
 
 def _admin(bootstrap: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 3000, "log_level": 0})
-
-
-def answers(bootstrap: str) -> bool:
-    """Whether a broker answers there."""
-    try:
-        return bool(_admin(bootstrap).list_topics(timeout=2).brokers)
-    except KafkaException:
-        return False

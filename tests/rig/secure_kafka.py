@@ -20,11 +20,9 @@ import http.server
 import json
 import secrets
 import ssl
-import subprocess
 import threading
 import time
 import urllib.parse
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,10 +40,17 @@ from confluent_kafka.admin import (
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from tests.rig import brokers
 from tests.rig.brokers import Broker
 from tests.rig.certificates import Authority, Issued
-from tests.rig.processes import StartError, free_ports, running
+from tests.rig.kafka_server import (
+    HEAP,
+    START_SECONDS,
+    KafkaServer,
+    answers,
+    copies,
+    new_cluster_id,
+)
+from tests.rig.processes import free_ports, running
 
 USER = "heartline"
 CLIENT = "heartline-client"
@@ -297,61 +302,34 @@ def secure_kafka(directory: Path) -> Iterator[SecureKafka]:
     authority = Authority.make(directory)
     tokens = TokenEndpoint(directory, authority.issue("id-server"))
     password = secrets.token_urlsafe(18)
-    settings = {
-        "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.voters": f"1@127.0.0.1:{ports['controller']}",
-        "controller.listener.names": "CONTROLLER",
-        "log.dirs": str(directory / "secure-kafka"),
-        "offsets.topic.replication.factor": "1",
-        "offsets.topic.num.partitions": "4",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
-        "transaction.state.log.num.partitions": "4",
-        "group.initial.rebalance.delay.ms": "0",
-        "auto.create.topics.enable": "false",
-        # Nothing is forbidden until somebody is given a right on it: then only that is allowed.
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS",
-        "allow.everyone.if.no.acl.found": "true",
-        **_properties(ports, authority, tokens, password),
-    }
-    properties = directory / "secure-kafka.properties"
-    # A value of several lines, such as a certificate, goes on after a backslash.
-    properties.write_text(
-        "".join(f"{k}={v.strip().replace(chr(10), chr(92) + 'n')}\n" for k, v in settings.items())
+    server = KafkaServer(
+        directory,
+        "secure-kafka",
+        {
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{ports['controller']}",
+            **copies(1),
+            # Nothing is forbidden until somebody is given a right on it: then only that is allowed.
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "allow.everyone.if.no.acl.found": "true",
+            **_properties(ports, authority, tokens, password),
+        },
+        java=(
+            HEAP,
+            f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={tokens.jwks.as_uri()}",
+        ),
     )
-    java = [
-        *("java", brokers.HEAP, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"),
-        f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={tokens.jwks.as_uri()}",
-        *("-cp", f"{brokers.jars()}/*"),
-    ]
-    cluster = _text(uuid.uuid4().bytes)
     scram = [
         part
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
         for part in ("--add-scram", f"{mechanism}=[name={USER},password={password}]")
     ]
-    formatted = subprocess.run(
-        [
-            *java,
-            *("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}"),
-            *("-c", str(properties), *scram),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=brokers.START_SECONDS,
-        check=False,
-    )
-    if formatted.returncode != 0:
-        msg = f"the storage could not be formatted:\n{formatted.stdout}{formatted.stderr}"
-        raise StartError(msg)
+    server.format(new_cluster_id(), *scram)
     with (
         tokens.serve(),
-        running([*java, "kafka.Kafka", properties], log=directory / "secure-kafka.log") as process,
+        running(server.command(), log=directory / "secure-kafka.log") as process,
     ):
         bootstrap = f"127.0.0.1:{ports['plain']}"
-        process.wait_until_up(
-            functools.partial(brokers._answers, bootstrap), seconds=brokers.START_SECONDS
-        )
+        process.wait_until_up(functools.partial(answers, bootstrap), seconds=START_SECONDS)
         yield SecureKafka(directory, authority, tokens, ports, password)

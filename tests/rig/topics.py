@@ -5,6 +5,7 @@ The product uses kafka-python and aiokafka; the tests use a third client, so a f
 hide itself.
 """
 
+import json
 import math
 import time
 import uuid
@@ -16,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from schemas.topics import Topics
+from schemas.topics import Source, Topics
 from tests.rig.brokers import Broker
 
 _DELETE = {"cleanup.policy": "delete"}
@@ -130,6 +131,30 @@ class TopicSet:
         assert not left, f"{left} records were not acknowledged"
         assert not failed, failed[0]
         return delivered
+
+    def tell(self, events: Iterable[tuple[Source, Mapping[str, object]]]) -> None:
+        """Send events, each to its topic under the key of its customer."""
+        sources = self.names.sources
+        self.produce(
+            (
+                sources[source],
+                str(event["customer_id"]).encode(),
+                json.dumps(event).encode(),
+                None,
+            )
+            for source, event in events
+        )
+
+    def pass_time(self, until_ms: int, *, timestamp_ms: int | None = None) -> None:
+        """Say on every partition of every input that nothing older than this comes any more."""
+        passed = json.dumps({"type": "time_passed", "until": until_ms}).encode()
+        everywhere = [
+            (topic, None, passed, partition)
+            for topic in self.names.sources
+            for partition in range(self.partitions)
+        ]
+        stamps = None if timestamp_ms is None else [timestamp_ms] * len(everywhere)
+        self.produce(everywhere, timestamps_ms=stamps)
 
     def read(
         self,

@@ -17,6 +17,7 @@ from faust.types import TP
 
 from agents.checkpoints import Checkpoints
 from agents.engine import Engine
+from agents.input_offsets import InputOffsets
 from agents.owned import Owned
 from agents.publisher import Outgoing, Publisher
 from agents.transport import Batch
@@ -183,10 +184,10 @@ def _claims() -> contextlib.AbstractContextManager[Any]:
 
 
 def _membership_proof() -> contextlib.AbstractContextManager[Any]:
-    async def trusted(self: Engine, *_: Any) -> bool:
+    async def trusted(_: InputOffsets) -> bool:
         return True
 
-    return mock.patch.object(Engine, "_prove", trusted)
+    return mock.patch.object(InputOffsets, "prove", trusted)
 
 
 def _tenure_tokens() -> contextlib.AbstractContextManager[Any]:
