@@ -7,8 +7,6 @@ in time: nothing for `STALLED_S` ends it.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from agents.failures import CommandFailed
+from agents.kafka_client import let_go, reader
 
 STALLED_S = 30.0
 _POLL_MS = 250
@@ -40,14 +39,7 @@ async def read_once(
     ``from_ms`` is the earliest record timestamp of interest (None: everything that is kept); a broker
     that can't look up times starts at the beginning. Raises `CommandFailed`.
     """
-    consumer = AIOKafkaConsumer(
-        **options,
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=_POLL_MS,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
-    )
+    consumer = reader(options, poll_ms=_POLL_MS)
     where = options["bootstrap_servers"]
     try:
         await consumer.start()
@@ -60,8 +52,7 @@ async def read_once(
     except (KafkaError, OSError) as error:
         raise CommandFailed(f"Kafka at {where}: {type(error).__name__} {error}") from error
     finally:
-        with contextlib.suppress(KafkaError, OSError, asyncio.TimeoutError):
-            await asyncio.wait_for(consumer.stop(), 5)
+        await let_go(consumer)
 
 
 async def _seek(

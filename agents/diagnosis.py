@@ -10,15 +10,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from agents.kafka_admin import admin_client, connection
+from agents.kafka_admin import admin_client, lone_consumer
 from agents.partitioners import hash_of
-from agents.security_diagnosis import check_certificates
 from agents.settings import Settings
 from agents.topic_plan import Finding, check_topics
 
@@ -70,7 +68,6 @@ def check_configuration(settings: Settings) -> Iterator[Finding]:
 
 def check_broker(settings: Settings) -> Iterator[Finding]:
     """Who answers. Raises kafka-python's errors if nobody does."""
-    yield from check_certificates(settings)
     with admin_client(settings) as admin:
         cluster = admin.describe_cluster()
     brokers = cluster.get("brokers") or []
@@ -189,7 +186,7 @@ def check_lag(settings: Settings) -> Iterator[Finding]:
     """How far the worker group is behind the inputs."""
     from kafka import TopicPartition
 
-    with _consumer(settings, settings.kafka.group) as consumer:
+    with lone_consumer(settings, settings.kafka.group) as consumer:
         places = [
             TopicPartition(topic, partition)
             for topic in settings.topics().sources
@@ -212,30 +209,13 @@ def check_lag(settings: Settings) -> Iterator[Finding]:
     )
 
 
-@contextmanager
-def _consumer(settings: Settings, group: str | None) -> Iterator[Any]:
-    """A kafka-python consumer that joins nothing and commits nothing."""
-    from kafka import KafkaConsumer
-
-    consumer = KafkaConsumer(
-        **connection(settings),
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
-    try:
-        yield consumer
-    finally:
-        consumer.close(autocommit=False)
-
-
 def _sample(settings: Settings) -> Sample:
     """The newest records of each topic-partition of the inputs."""
     from kafka import TopicPartition
 
     sample = Sample()
     now_ms = int(time.time() * 1000)
-    with _consumer(settings, None) as consumer:
+    with lone_consumer(settings) as consumer:
         places = [
             TopicPartition(topic, partition)
             for topic in settings.topics().sources

@@ -106,13 +106,13 @@ def where_of(texts: Iterable[str]) -> Labels:
 
 
 def config_for(
-    settings: Settings, question: Question, events: Iterable[Evaluated], *, values_found: bool
+    settings: Settings, question: Question, events: Iterable[Evaluated] | None = None
 ) -> CoreConfig:
-    """The core's configuration for a question. ``values_found``: a segment's values are those of the
-    events, not those of the settings. Raises `Unusable` for a segment or dimension that isn't there.
+    """The core's configuration for a question. A segment's values are those of the ``events``, else
+    those of the settings. Raises `Unusable` for a segment or dimension that isn't there.
     """
     by = tuple(name for name in question.where if name in DIMENSIONS)
-    found = {name: values_in(events, name)[0] for name in by} if values_found else None
+    found = None if events is None else {name: values_in(events, name)[0] for name in by}
     config = core_config(settings, (question.window,), by, found)
     known = [
         labels_of(one) for one in evaluate(config, [], [question.at_ms], metrics=(question.metric,))

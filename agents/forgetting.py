@@ -16,7 +16,13 @@ from typing import Any
 import msgspec
 
 from agents.checked_producer import CheckedProducer
-from agents.kafka_admin import admin_client, connection, input_partitions, partition_counts
+from agents.kafka_admin import (
+    admin_client,
+    input_partitions,
+    lone_consumer,
+    partition_counts,
+    topic_configs,
+)
 from agents.partitioners import Partitions
 from agents.replay import FORGETTING
 from agents.settings import Settings
@@ -63,19 +69,14 @@ def forget(settings: Settings, names: Sequence[str], *, at_ms: int) -> Told:
 
 def is_done(settings: Settings, told: Told) -> bool:
     """Whether the group has committed past every record. Raises kafka-python's errors."""
-    from kafka import KafkaConsumer, TopicPartition
+    from kafka import TopicPartition
 
     topic = settings.topics().sources[FORGETTING]
-    consumer = KafkaConsumer(
-        **connection(settings), group_id=settings.kafka.group, enable_auto_commit=False
-    )
-    try:
+    with lone_consumer(settings, settings.kafka.group) as consumer:
         return all(
             (consumer.committed(TopicPartition(topic, partition)) or 0) > offset
             for partition, offset in told.offsets.items()
         )
-    finally:
-        consumer.close(autocommit=False)
 
 
 def _pseudonyms(settings: Settings) -> Any:
@@ -91,13 +92,9 @@ def _compacted_partitions(settings: Settings, topic: str) -> int:
 
     Where records only grow old, a tombstone would be one record more about the customer.
     """
-    from kafka.admin import ConfigResource, ConfigResourceType
-
     with admin_client(settings) as admin:
         count = partition_counts(admin, (topic,)).get(topic, 0)
         if not count:
             return 0
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
-        found = admin.describe_configs([resource], config_filter="all").get("topic", {})
-    policy = str((found.get(topic) or {}).get("cleanup.policy", {}).get("value", ""))
-    return count if "compact" in policy else 0
+        configs = topic_configs(admin, (topic,))[topic]
+    return count if "compact" in configs.get("cleanup.policy", "") else 0

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.failures import CommandFailed, Unusable
 from agents.kafka_client import blocking_arguments, client_arguments
 from agents.settings import Settings
+
+if TYPE_CHECKING:
+    from agents.kafka_probe import Probed
 
 CONNECT_MS = 5_000
 REQUEST_MS = 15_000
@@ -35,11 +38,11 @@ def connection(settings: Settings) -> dict[str, Any]:
 
 
 @contextmanager
-def plain_failures(settings: Settings) -> Iterator[None]:
+def plain_failures(settings: Settings) -> Iterator[list[Probed]]:
     """Turn kafka-python's exceptions into `CommandFailed`, and keep its log off the terminal.
 
     Whether Kafka is there and lets us in is asked first: the client would try for seconds, and
-    then not say why it failed.
+    then not say why it failed. Yields what was found.
     """
     from kafka.errors import (
         ClusterAuthorizationFailedError,
@@ -56,9 +59,9 @@ def plain_failures(settings: Settings) -> Iterator[None]:
     where = settings.kafka.bootstrap
     nobody = f"no Kafka answers at {where} any more: is it stopped, or the network down?"
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    asyncio.run(probe(settings, client_arguments(settings)))
+    probed = asyncio.run(probe(settings, client_arguments(settings)))
     try:
-        yield
+        yield probed
     except (KafkaConnectionError, MetadataEmptyBrokerList) as error:
         raise CommandFailed(nobody) from error
     except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
@@ -92,6 +95,27 @@ def admin_client(settings: Settings) -> Iterator[Any]:
         client.close()
 
 
+@contextmanager
+def lone_consumer(settings: Settings, group: str | None = None, **more: Any) -> Iterator[Any]:
+    """A consumer that joins nothing and commits nothing; ``more`` are arguments of kafka-python's.
+
+    With a ``group`` it can ask what that has committed. Use it inside `plain_failures`.
+    """
+    from kafka import KafkaConsumer
+
+    consumer = KafkaConsumer(
+        **connection(settings),
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        **more,
+    )
+    try:
+        yield consumer
+    finally:
+        consumer.close(autocommit=False)
+
+
 def topic_ids(settings: Settings) -> dict[str, str]:
     """The ids of the four inputs, by name; without those that the broker doesn't tell.
 
@@ -111,6 +135,18 @@ def partition_counts(admin: Any, names: tuple[str, ...]) -> dict[str, int]:
     if not wanted:
         return {}
     return {topic["name"]: len(topic["partitions"]) for topic in admin.describe_topics(wanted)}
+
+
+def topic_configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The configuration of topics that exist; nothing for one of which the broker reports none."""
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found = admin.describe_configs(resources, config_filter="all").get("topic", {})
+    return {
+        name: {key: str(one.get("value") or "") for key, one in (found.get(name) or {}).items()}
+        for name in names
+    }
 
 
 def input_partitions(settings: Settings) -> int:

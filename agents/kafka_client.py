@@ -1,14 +1,19 @@
-"""The connection arguments that every Kafka client of Heartline shares."""
+"""What every Kafka client of Heartline shares: by which arguments it connects, and how it is stopped."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 from agents.kafka_security import Security
 from agents.secret import Secret
 from agents.settings import Settings
 
+if TYPE_CHECKING:
+    from aiokafka import AIOKafkaConsumer
+
+LET_GO_S = 5.0
 PROTOCOLS = {"plaintext": "PLAINTEXT", "ssl": "SSL", "sasl_ssl": "SASL_SSL"}
 
 
@@ -96,6 +101,30 @@ def faust_credentials(arguments: dict[str, Any]) -> Any:
         msg = f"Faust would speak {credentials.protocol.value} and not {protocol}"
         raise RuntimeError(msg)
     return credentials
+
+
+def reader(arguments: dict[str, Any], *, poll_ms: int) -> AIOKafkaConsumer:
+    """A consumer for much at once that joins no group and commits nothing, not started yet."""
+    from aiokafka import AIOKafkaConsumer
+
+    return AIOKafkaConsumer(
+        **arguments,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=poll_ms,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+    )
+
+
+async def let_go(client: Any) -> None:
+    """Stop an aiokafka client of which nothing more is wanted: what it still has to say is not told,
+    and it gets LET_GO_S for it.
+    """
+    from aiokafka.errors import KafkaError
+
+    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+        await asyncio.wait_for(stop(client), LET_GO_S)
 
 
 async def stop(client: Any) -> None:

@@ -104,36 +104,30 @@ class Ownership:
         StateUnreadable, PublishFailed.
         """
         name = f"{self._writer}.{tenure}"
+        terms = msgspec.json.encode(self.terms)
         mine = frozenset(partitions)
         async with self._reading:
             for n in mine:
-                if n not in kept or n not in self._ours:
-                    self._ours.pop(n, None)
-                    self._foreign.discard(n)
+                if n not in kept:
+                    self._forget(n)
+                if n not in self._ours:
                     self._others.setdefault(n, StateLog())
             ends: dict[int, int] = {}
             left = set(mine)
             while left:
                 if not (wanted() and await prove()):
                     return None
-                ends |= await self._publisher.publish(
-                    self._topic,
-                    [
-                        Outgoing(
-                            Claim(self._claims(n).owner.epoch + 1, name).key,
-                            msgspec.json.encode(self.terms),
-                            n,
-                        )
-                        for n in sorted(left)
-                    ],
-                )
+                claims = [
+                    Outgoing(Claim(self._claims(n).owner.epoch + 1, name).key, terms, n)
+                    for n in sorted(left)
+                ]
+                ends |= await self._publisher.publish(self._topic, claims)
                 if not await self._read({n: ends[n] for n in left}, wanted):
                     return None
                 left = {n for n in left if self._claims(n).owner.writer != name}
             if lost := {n: ends[n] for n in mine if n in self._foreign}:
                 for n in lost:
-                    del self._ours[n]
-                    self._foreign.discard(n)
+                    self._forget(n)
                     self._others[n] = StateLog()
                 if not await self._read(lost, wanted):
                     return None
@@ -145,7 +139,6 @@ class Ownership:
         """The state of ``partition`` is in memory: from now on only its claims are followed."""
         if partition in self._others:
             self._ours[partition] = self._others.pop(partition).claims
-            self._foreign.discard(partition)
 
     def confirmed(self, markers: Mapping[int, int]) -> None:
         """Our markers at these offsets stand before anybody else's claim: a commit has proved it."""
@@ -155,8 +148,11 @@ class Ownership:
     def release(self, keep: Collection[int]) -> None:
         """Forget what we know as owner of all partitions but ``keep``."""
         for n in self._ours.keys() - set(keep):
-            del self._ours[n]
-            self._foreign.discard(n)
+            self._forget(n)
+
+    def _forget(self, partition: int) -> None:
+        self._ours.pop(partition, None)
+        self._foreign.discard(partition)
 
     async def follow(self) -> None:
         """Tail the logs of the partitions that we don't own, for as long as we live."""

@@ -16,7 +16,13 @@ import msgspec
 
 from agents.checked_producer import CheckedProducer
 from agents.failures import CommandFailed
-from agents.kafka_admin import admin_client, connection, input_partitions, partition_counts
+from agents.kafka_admin import (
+    admin_client,
+    input_partitions,
+    lone_consumer,
+    partition_counts,
+    topic_configs,
+)
 from agents.letters import Letter
 from agents.redrive import HEADER, Place, Resent
 from agents.settings import Settings
@@ -89,7 +95,7 @@ class KafkaRedriveLog:
         places = {(topic, n): 0 for topic in readers for n in range(self._partitions[topic])}
         consumer = self._consumer()
         done = 0
-        for batch, total in _Reading(consumer, places):
+        for batch, total in _read_now(consumer, places):
             for record in batch:
                 done += 1
                 if record.value is None:
@@ -110,9 +116,8 @@ class KafkaRedriveLog:
             # All that stands before our own last note is wanted: no need to ask how much there is.
             return self._notes_until(self._own_end)
         found: list[tuple[bytes, Redriven | None]] = []
-        for batch, _ in _Reading(
-            self._notes_reader, {(self._topics.redriven, 0): self._notes_read}
-        ):
+        place = (self._topics.redriven, 0)
+        for batch, _ in _read_now(self._notes_reader, {place: self._notes_read}):
             found += self._decoded(batch)
         return found
 
@@ -195,7 +200,7 @@ class KafkaRedriveLog:
             if note.after >= first[note.topic, note.partition]
         }
         begins = {place: max(start, first[place]) for place, start in starts.items()}
-        for batch, _ in _Reading(consumer, begins):
+        for batch, _ in _read_now(consumer, begins):
             for record in batch:
                 for name, origin in record.headers:
                     if name == HEADER and origin in wanted:
@@ -208,75 +213,48 @@ class KafkaRedriveLog:
         return self._producer
 
     def _consumer(self) -> Any:
-        from kafka import KafkaConsumer
-
-        consumer = KafkaConsumer(
-            **connection(self._settings),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=100,
-        )
-        self._stack.callback(consumer.close, autocommit=False)
-        return consumer
+        return self._stack.enter_context(lone_consumer(self._settings, fetch_max_wait_ms=100))
 
 
-class _Reading:
+def _read_now(consumer: Any, starts: Mapping[Place, int]) -> Iterator[tuple[list[Any], int]]:
     """Everything that stands in some partitions now, in batches with the number of records in all."""
+    from kafka import TopicPartition
 
-    def __init__(self, consumer: Any, starts: Mapping[Place, int]) -> None:
-        self._consumer = consumer
-        self._starts = starts
-
-    def __iter__(self) -> Iterator[tuple[list[Any], int]]:
-        from kafka import TopicPartition
-
-        consumer = self._consumer
-        left = {TopicPartition(*place): start for place, start in self._starts.items()}
-        consumer.assign(list(left))
-        for tp, start in left.items():
-            consumer.seek(tp, start)
-        begins, ends = dict(left), dict.fromkeys(left, 0)
-        unknown = set(left)
-        moved_at = time.monotonic()
-        while left:
-            found = consumer.poll(timeout_ms=POLL_MS)
-            for tp in [tp for tp in unknown if consumer.highwater(tp) is not None]:
-                # The first word counts: what is written from now on is not ours to read.
-                ends[tp] = consumer.highwater(tp)
-                unknown.discard(tp)
-                moved_at = time.monotonic()
-            total = sum(max(0, ends[tp] - begins[tp]) for tp in ends)
-            for tp, records in found.items():
-                moved_at = time.monotonic()
-                batch = [record for record in records if record.offset < ends[tp]]
-                if batch:
-                    yield batch, total
-            for tp in [
-                tp for tp in left if tp not in unknown and consumer.position(tp) >= ends[tp]
-            ]:
-                del left[tp]
-                consumer.pause(tp)
-            if left and time.monotonic() - moved_at > STALLED_S:
-                tp = next(iter(left))
-                raise CommandFailed(
-                    f"{tp.topic}-{tp.partition} can't be read: nothing came in 30 s"
-                )
+    left = {TopicPartition(*place): start for place, start in starts.items()}
+    consumer.assign(list(left))
+    for tp, start in left.items():
+        consumer.seek(tp, start)
+    begins, ends = dict(left), dict.fromkeys(left, 0)
+    unknown = set(left)
+    moved_at = time.monotonic()
+    while left:
+        found = consumer.poll(timeout_ms=POLL_MS)
+        for tp in [tp for tp in unknown if consumer.highwater(tp) is not None]:
+            # The first word counts: what is written from now on is not ours to read.
+            ends[tp] = consumer.highwater(tp)
+            unknown.discard(tp)
+            moved_at = time.monotonic()
+        total = sum(max(0, ends[tp] - begins[tp]) for tp in ends)
+        for tp, records in found.items():
+            moved_at = time.monotonic()
+            batch = [record for record in records if record.offset < ends[tp]]
+            if batch:
+                yield batch, total
+        for tp in [tp for tp in left if tp not in unknown and consumer.position(tp) >= ends[tp]]:
+            del left[tp]
+            consumer.pause(tp)
+        if left and time.monotonic() - moved_at > STALLED_S:
+            raise _stalled(next(iter(left)))
 
 
 def _retention(admin: Any, topics: Sequence[str]) -> dict[str, int]:
-    from kafka.admin import ConfigResource, ConfigResourceType
     from kafka.errors import TopicAuthorizationFailedError
 
-    resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
     try:
-        found = admin.describe_configs(resources, config_filter="all").get("topic", {})
+        found = topic_configs(admin, topics)
     except TopicAuthorizationFailedError:
         return {}
-    kept = {
-        topic: int((found.get(topic) or {}).get("retention.ms", {}).get("value") or -1)
-        for topic in topics
-    }
+    kept = {topic: int(configs.get("retention.ms") or -1) for topic, configs in found.items()}
     return {topic: ms for topic, ms in kept.items() if ms >= 0}
 
 

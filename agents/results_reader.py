@@ -13,20 +13,20 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from agents.failures import CommandFailed
+from agents.kafka_client import let_go, reader
 from agents.kafka_probe import Refused
 
 if TYPE_CHECKING:
-    from aiokafka import ConsumerRecord
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 _LOG = logging.getLogger(__name__)
 _RETRY_S = 1.0
@@ -67,14 +67,7 @@ class TopicTail:
                 yield ()
                 await asyncio.sleep(pause_s)
                 continue
-            consumer = AIOKafkaConsumer(
-                **self._options,
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                fetch_max_wait_ms=_POLL_MS,
-                max_partition_fetch_bytes=4 * 1024 * 1024,
-            )
+            consumer = reader(self._options, poll_ms=_POLL_MS)
             try:
                 await consumer.start()
                 partitions = await self._partitions(consumer)
@@ -90,8 +83,7 @@ class TopicTail:
                 )
                 _LOG.warning("%s; trying again", self.trouble)
             finally:
-                with contextlib.suppress(KafkaError, OSError, asyncio.TimeoutError):
-                    await asyncio.wait_for(consumer.stop(), 5)
+                await let_go(consumer)
             yield ()
             await asyncio.sleep(_RETRY_S)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from agents.http_access import Section, http_token, is_open
-from agents.kafka_client import client_arguments
-from agents.kafka_probe import probe
+from agents.kafka_probe import Probed
 from agents.secret import is_open_to_all
 from agents.settings import Serve, Settings, Worker
 from agents.topic_plan import Finding
@@ -63,9 +61,8 @@ def check_security(settings: Settings) -> Iterator[Finding]:
             )
 
 
-def check_certificates(settings: Settings) -> Iterator[Finding]:
-    """How long the brokers' certificates hold. Raises CommandFailed if Kafka doesn't let us in."""
-    probed = asyncio.run(probe(settings, client_arguments(settings)))
+def check_certificates(probed: Iterable[Probed]) -> Iterator[Finding]:
+    """How long the brokers' certificates hold."""
     for one in probed:
         if one.certificate_ends is None:
             continue

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgspec
 
+from agents.bounded_reader import read_once
 from agents.settings import Settings
-from agents.state_topic import StateTopic
 from schemas.topics import Source
 from streams.claims import Claim
 from streams.moments import to_text
@@ -38,23 +39,21 @@ class Inspected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def inspect_state(settings: Settings, client: dict[str, Any]) -> list[Inspected]:
-    """Read the whole state topic as a takeover would. Raises StateUnreadable."""
+    """Read the whole state topic as a takeover would. Raises CommandFailed."""
     count = settings.kafka.partitions
     logs = [StateLog() for _ in range(count)]
     refused: dict[int, str] = {}
 
-    def apply(n: int, offset: int, key: bytes, value: bytes | None) -> None:
+    def apply(_topic: str, n: int, records: list[Any]) -> None:
         if n not in refused:
             try:
-                logs[n].apply(offset, key, value)
+                for record in records:
+                    logs[n].apply(record.offset, record.key or b"", record.value)
             except StateRefused as error:
                 refused[n] = str(error)
 
-    source = StateTopic(client, settings.topics().state)
-    try:
-        await source.read_all(count, apply)
-    finally:
-        await source.stop()
+    whole = {settings.topics().state: count}
+    await read_once(client, whole, apply, from_ms=None, limit=sys.maxsize)
     return [_inspected(settings, n, logs[n], refused.get(n)) for n in range(count)]
 
 

@@ -14,6 +14,7 @@ known, and results are read from their beginning once.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import msgspec
@@ -22,12 +23,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
+from agents.bounded_reader import read_once
 from agents.failures import CommandFailed
 from agents.kafka_client import stop
 from agents.ownership import Terms
 from agents.publisher import Outgoing, Publisher
 from agents.settings import Settings
-from agents.state_topic import StateTopic
 from streams.claims import CLAIM, Claim
 
 REBUILDER = "rebuild"
@@ -67,25 +68,23 @@ async def members_of(settings: Settings, client: dict[str, Any]) -> int:
 
 
 async def find_state(settings: Settings, client: dict[str, Any]) -> Given:
-    """What stands in the state topic. Raises StateUnreadable."""
+    """What stands in the state topic. Raises CommandFailed."""
     count = settings.kafka.partitions
     given = Given(keys=[{} for _ in range(count)], claims=[{} for _ in range(count)])
 
-    def apply(n: int, _offset: int, key: bytes, value: bytes | None) -> None:
-        claims = key.startswith(_CLAIMS)
-        given.bytes -= given.keys[n].pop(key, 0)
-        given.claims[n].pop(key, None)
-        if value is not None and claims:
-            given.claims[n][key] = None
-        elif value is not None:
-            given.keys[n][key] = len(value)
-            given.bytes += len(value)
+    def apply(_topic: str, n: int, records: list[Any]) -> None:
+        for record in records:
+            key, value = record.key or b"", record.value
+            given.bytes -= given.keys[n].pop(key, 0)
+            given.claims[n].pop(key, None)
+            if value is not None and key.startswith(_CLAIMS):
+                given.claims[n][key] = None
+            elif value is not None:
+                given.keys[n][key] = len(value)
+                given.bytes += len(value)
 
-    source = StateTopic(client, settings.topics().state)
-    try:
-        await source.read_all(count, apply)
-    finally:
-        await source.stop()
+    whole = {settings.topics().state: count}
+    await read_once(client, whole, apply, from_ms=None, limit=sys.maxsize)
     return given
 
 

@@ -1,12 +1,11 @@
 """The state topic as the engine reads it: by position, outside of any group.
 
-`StateSource` is all that ownership and the commands need of it. `StateTopicReader` reads up to given
+`StateSource` is all that ownership needs of it. `StateTopicReader` reads up to given
 offsets, under a deadline on *progress*: how long a recovery takes depends on the size of the state,
 but a broker that sends nothing more is noticed. `StateTopic` is the source on Kafka.
 
 The embedded broker reports wrong end offsets, so a takeover never asks for the end of the log: one's
-own claim is the end. Who has no claim of his own (`heartline state`) goes by the high water that
-fetches report.
+own claim is the end. Who has no claim of his own (`heartline state`) uses `agents.bounded_reader`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ POLL_S = 0.5
 """A poll that finds nothing returns after this."""
 _READ_BYTES = 4 * 1_048_576
 _TELL_EVERY_S = 5.0
-_QUIET_POLLS = 3
 
 Apply = Callable[[int, int, bytes, bytes | None], None]
 """Takes (partition, offset, key, value)."""
@@ -192,43 +190,6 @@ class StateTopic:
                 consumer.seek(TopicPartition(self._topic, n), position)
                 self._at[n] = position
         return consumer
-
-    async def read_all(self, partitions: int, apply: Apply, *, deadline_s: float = 30.0) -> None:
-        """Hand everything that is there now to ``apply``, for who writes nothing.
-
-        A partition is over when a fetch reports no more, or when no record has come for a while
-        although its high water lies further: the end of a compacted log may hold none. Raises
-        StateUnreadable, also when the broker says nothing for ``deadline_s``, and what ``apply``
-        raises.
-        """
-        at = dict.fromkeys(range(partitions), 0)
-        loop = asyncio.get_running_loop()
-        quiet, moved_at = 0, loop.time()
-        while quiet < _QUIET_POLLS:
-            found = await self.poll(at)
-            quiet = 0 if found or not self._known(at) else quiet + 1
-            if found:
-                moved_at = loop.time()
-            elif loop.time() - moved_at > deadline_s:
-                raise StateUnreadable(
-                    f"{self._topic}: the broker has said nothing for {deadline_s:g} s"
-                )
-            for n, records in found.items():
-                for record in records:
-                    apply(n, record.offset, record.key or b"", record.value)
-                at[n] = records[-1].offset + 1
-            if self._known(at) and all(at[n] >= self._high_water(n) for n in at):
-                return
-
-    def _known(self, partitions: Mapping[int, int]) -> bool:
-        return all(self._high_water(n) >= 0 for n in partitions)
-
-    def _high_water(self, partition: int) -> int:
-        """Of the last fetch; -1 before one."""
-        consumer = self._consumer
-        at = TopicPartition(self._topic, partition)
-        found = None if consumer is None else consumer.highwater(at)
-        return -1 if found is None else int(found)
 
     async def stop(self) -> None:
         """Disconnect."""

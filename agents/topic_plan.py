@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.failures import CommandFailed
-from agents.kafka_admin import admin_client
+from agents.kafka_admin import admin_client, partition_counts, topic_configs
 from agents.settings import Settings
 
 DAY_MS = 86_400_000
@@ -125,27 +125,18 @@ def _create(admin: Any, missing: list[TopicPlan]) -> list[Finding]:
 
 def check_topics(settings: Settings) -> list[Finding]:
     """Each difference from the plan. Raises kafka-python's errors."""
-    from kafka.admin import ConfigResource, ConfigResourceType
-
     plans = planned_topics(settings)
     with admin_client(settings) as admin:
-        existing = set(admin.list_topics())
-        present = [plan.name for plan in plans if plan.name in existing]
-        counts: dict[str, int] = {}
-        configs: dict[str, dict[str, Any]] = {}
-        if present:
-            described = admin.describe_topics(present)
-            counts = {topic["name"]: len(topic["partitions"]) for topic in described}
-            resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in present]
-            configs = admin.describe_configs(resources, config_filter="all").get("topic", {})
+        counts = partition_counts(admin, tuple(plan.name for plan in plans))
+        configs = topic_configs(admin, tuple(counts)) if counts else {}
     return [
         finding
         for plan in plans
-        for finding in _compare(plan, counts.get(plan.name), configs.get(plan.name) or {})
+        for finding in _compare(plan, counts.get(plan.name), configs.get(plan.name, {}))
     ]
 
 
-def _compare(plan: TopicPlan, partitions: int | None, configs: dict[str, Any]) -> list[Finding]:
+def _compare(plan: TopicPlan, partitions: int | None, configs: dict[str, str]) -> list[Finding]:
     if partitions is None:
         return [Finding("wrong", plan.name, "is missing: run `heartline topics create`")]
     found = []
@@ -162,7 +153,7 @@ def _compare(plan: TopicPlan, partitions: int | None, configs: dict[str, Any]) -
         found.append(Finding("note", plan.name, "the broker does not report its cleanup settings"))
     elif plan.configs:
         for name, wanted in plan.configs.items():
-            actual = str(configs.get(name, {}).get("value", ""))
+            actual = configs.get(name, "")
             if _as_set(actual) != _as_set(wanted):
                 found.append(
                     Finding("wrong", plan.name, f"{name} is {actual or 'unset'}, not {wanted}")

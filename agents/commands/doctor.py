@@ -32,7 +32,7 @@ def command(ctx: click.Context, bootstrap: str | None, config_file: str | None) 
     from agents import diagnosis
     from agents.kafka_admin import plain_failures
     from agents.secret import SecretUnusable
-    from agents.security_diagnosis import check_security
+    from agents.security_diagnosis import check_certificates, check_security
 
     failed = sum(_say(finding) for finding in diagnosis.check_installation())
     settings = load_settings(config_file, bootstrap)
@@ -44,13 +44,14 @@ def command(ctx: click.Context, bootstrap: str | None, config_file: str | None) 
         ("records", diagnosis.check_records),
         ("lag", diagnosis.check_lag),
     )
-    for name, step in steps:
-        try:
-            with plain_failures(settings):
+    begun = "broker"
+    try:
+        with plain_failures(settings) as probed:
+            failed += sum(_say(finding) for finding in check_certificates(probed))
+            for begun, step in steps:  # noqa: B007 - named if it fails
                 failed += sum(_say(finding) for finding in step(settings))
-        except (CommandFailed, SecretUnusable) as error:
-            failed += _say(Finding("fail", name, str(error)))
-            break
+    except (CommandFailed, SecretUnusable) as error:
+        failed += _say(Finding("fail", begun, str(error)))
     if failed:
         ctx.exit(FAILED)
 

@@ -90,13 +90,14 @@ def command(  # noqa: PLR0913 - one for each option
     check_instants([at_ms], [question.window])
     if files and bootstrap is not None:
         raise Unusable("--bootstrap asks Kafka, and FILE does not: leave one of them out")
-    # Without a configuration the segments of files are those that are in them.
+    # Without a configuration the segments of files are those that are in them; else what can't be
+    # asked is said before anything is read.
     values_found = bool(files) and config_file is None
-    if not values_found:
-        config_for(settings, question, [], values_found=False)  # before anything is read
+    config = None if values_found else config_for(settings, question)
     with no_collection():
         evidence = _evidence(settings, question, files, limit)
-        config = config_for(settings, question, evidence.events, values_found=values_found)
+        if config is None:
+            config = config_for(settings, question, evidence.events)
         explanation = explain(
             config,
             question,

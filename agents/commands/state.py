@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -50,7 +50,7 @@ def inspect(
     from agents.state_inspection import inspect_state
 
     settings = load_settings(config_file, bootstrap)
-    found = _run(settings, lambda client: inspect_state(settings, client))
+    found = _run(settings, inspect_state(settings, _client(settings)))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found)))
     else:
@@ -71,7 +71,8 @@ def rebuild(bootstrap: str | None, config_file: str | None, yes: bool) -> None:
     from agents.state_rebuild import find_state, give_up, members_of
 
     settings = load_settings(config_file, bootstrap)
-    members = _run(settings, lambda client: members_of(settings, client))
+    client = _client(settings)
+    members = _run(settings, members_of(settings, client))
     if members:
         worker = "worker is" if members == 1 else "workers are"
         raise CommandFailed(
@@ -79,29 +80,25 @@ def rebuild(bootstrap: str | None, config_file: str | None, yes: bool) -> None:
             "that was killed counts for [engine] session_timeout "
             f"({settings.engine.session_timeout_ms / 1_000:g} s) more"
         )
-    given = _run(settings, lambda client: find_state(settings, client))
+    given = _run(settings, find_state(settings, client))
     if not yes:
         click.confirm(
             f"Give up the state in {settings.topics().state} ({given.records} records, "
             f"{given.bytes / _MEBI:.1f} MiB) and replay the input?",
             abort=True,
         )
-    _run(settings, lambda client: give_up(settings, client, given))
+    _run(settings, give_up(settings, client, given))
     click.echo(
         f"{given.records} records given up. The next worker reads the input from the earliest record."
     )
 
 
-def _run(settings: Settings, work: Callable[[dict[str, Any]], Coroutine[Any, Any, T]]) -> T:
-    """Run ``work`` with the arguments of a Kafka client; failures become one plain line."""
+def _client(settings: Settings) -> dict[str, Any]:
+    """The arguments of a Kafka client, once it is known that it will find the state topic."""
     import logging
-
-    from aiokafka.errors import KafkaError
 
     from agents.kafka_admin import admin_client, partition_counts, plain_failures
     from agents.kafka_client import client_arguments
-    from agents.publisher import PublishFailed
-    from agents.state_topic import StateUnreadable
 
     state = settings.topics().state
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
@@ -114,9 +111,18 @@ def _run(settings: Settings, work: Callable[[dict[str, Any]], Coroutine[Any, Any
             f"{state} has {count} partitions, not {settings.kafka.partitions}: set [kafka] partitions "
             "to the number of the input topics"
         )
+    return client_arguments(settings)
+
+
+def _run(settings: Settings, work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work``; failures become one plain line."""
+    from aiokafka.errors import KafkaError
+
+    from agents.publisher import PublishFailed
+
     try:
-        return asyncio.run(work(client_arguments(settings)))
-    except (KafkaError, StateUnreadable, PublishFailed, TimeoutError) as error:
+        return asyncio.run(work)
+    except (KafkaError, PublishFailed, TimeoutError) as error:
         raise CommandFailed(f"Kafka at {settings.kafka.bootstrap}: {error}") from None
 
 

@@ -48,7 +48,7 @@ def decoded() -> list[Evaluated]:
 def explained(metric: str, *, hash_key: bytes | None = None, **where: str) -> Explanation:
     question = Question(BY_NAME[metric], Window.parse(WINDOW), AT_MS, where)
     events = decoded()
-    config = config_for(SETTINGS, question, events, values_found=True)
+    config = config_for(SETTINGS, question, events)
     return explain(config, question, events, hash_key=hash_key)
 
 
@@ -125,7 +125,7 @@ def test_those_of_the_base_lie_in_the_window_before() -> None:
 def test_there_are_at_most_sixty_panes_and_the_oldest_may_be_short(hops: int, panes: int) -> None:
     window = Window(f"{hops}h", "1h")
     question = Question(BY_NAME["orders"], window, AT_MS, {})
-    config = config_for(SETTINGS, question, [], values_found=False)
+    config = config_for(SETTINGS, question)
     told = explain(config, question, decoded())
     assert len(told.panes) == panes
     assert told.panes[0].start == told.start
