@@ -28,6 +28,7 @@ from typing import Any, Protocol
 from faust.types import TP
 
 from agents.checkpoints import Checkpoints
+from agents.input_offsets import InputOffsets
 from agents.outbox import Outbox
 from agents.owned import Owned
 from agents.ownership import Ownership, Takeover
@@ -49,7 +50,6 @@ log = logging.getLogger(__name__)
 UNSENT_BYTES = 4 * 1_048_576
 """So many bytes of partials that wait for a checkpoint bring one on; four times as many hold the
 inputs."""
-
 
 OUTSIDE_DEADLINES = 4
 """A worker that is in no group for so many deadlines ends: its supervisor starts it again."""
@@ -147,55 +147,60 @@ class Engine:
             return
         started = time.monotonic()
         self._joining = generation
-        # A takeover that comes after the revocation of its own generation, because the one before it
-        # took long, leaves a tenure that nobody ends. What it took in since is in no checkpoint.
+        # The revocation of an empty assignment names no generation: when it comes before the takeover,
+        # nobody ends that tenure.
         self.gate.close()
         self.tenure = None
+
+        def is_wanted() -> bool:
+            return {self._joining, consumer.app.consumer_generation_id} == {generation}
+
         async with self._busy:
+            offsets = InputOffsets(self._settings, consumer, mine)
             taken: dict[int, Takeover] | None = {}
-            committed: dict[TP, int] = {}
             if mine:
-                inputs = [TP(topic, n) for topic in self.sources for n in sorted(mine)]
-                committed = await self._committed(consumer, inputs)
+                await offsets.find_committed()
                 taken = await self.ownership.take_over(
                     mine,
                     tenure=generation,
                     kept={n for n, owned in self.owned.items() if owned.is_settled},
-                    prove=lambda: self._prove(consumer, inputs, committed, generation),
-                    wanted=lambda: self._joining == generation,
+                    prove=offsets.prove,
+                    wanted=is_wanted,
                 )
-            if taken is None:
-                log.info("takeover given up: the group has moved on from generation %s", generation)
-                return
-            for n in self.owned.keys() - {n for n, found in taken.items() if found.log is None}:
-                self.on_dropped(self.owned.pop(n))
-            self.ownership.release(mine)
-            fresh = []
-            for n in sorted(taken):
-                # Taken out, so that the packed state is let go of when it is unpacked.
-                found = taken.pop(n)
-                if found.log is None:
-                    self.owned[n].keeper.take_claim(found.claim)
-                    continue
-                self.owned[n] = self._restore(n, found.log, found.claim)
-                self._check_is_ours(n, found.log, committed)
-                self.ownership.restored(n)
-                fresh.append(n)
-                # Each takes a while: a rebalance must be heard of in between.
-                await asyncio.sleep(0)
-            log.debug("restored after %.2f s", time.monotonic() - started)
-            # Each waits for the broker a second or so, and none needs another.
-            await asyncio.gather(
-                self._find_first_offsets(consumer, committed),
-                self._send_again(),
-                self._take_over_rollup(consumer, assigned, generation),
-            )
-            now = consumer.app.consumer_generation_id
-            if now != generation or self._joining != generation:
+            if taken is not None:
+                fresh = await self._take_in_hand(taken, offsets)
+                log.debug("restored after %.2f s", time.monotonic() - started)
+                # Each waits for the broker a second or so, and none needs another.
+                await asyncio.gather(
+                    offsets.find_first(self.owned),
+                    self._send_again(),
+                    self._take_over_rollup(consumer, assigned, is_wanted),
+                )
+            if taken is None or not is_wanted():
                 log.info("takeover given up: the group has moved on from generation %s", generation)
                 return
             self.takeover_seconds = time.monotonic() - started
             self._begin(generation, sorted(mine), fresh)
+
+    async def _take_in_hand(self, taken: dict[int, Takeover], offsets: InputOffsets) -> list[int]:
+        """Have all of ``taken`` in memory and nothing else; those that were restored."""
+        for n in self.owned.keys() - {n for n, found in taken.items() if found.log is None}:
+            self.on_dropped(self.owned.pop(n))
+        self.ownership.release(taken.keys())
+        fresh = []
+        for n in sorted(taken):
+            # Taken out, so that the packed state is let go of when it is unpacked.
+            found = taken.pop(n)
+            if found.log is None:
+                self.owned[n].keeper.take_claim(found.claim)
+                continue
+            self.owned[n] = self._restore(n, found.log, found.claim)
+            offsets.check_is_ours(n, found.log)
+            self.ownership.restored(n)
+            fresh.append(n)
+            # Each takes a while: a rebalance must be heard of in between.
+            await asyncio.sleep(0)
+        return fresh
 
     def _begin(self, generation: int, mine: list[int], fresh: list[int]) -> None:
         self.tenure = f"{generation}"
@@ -229,18 +234,13 @@ class Engine:
                     owned.is_settled = True
 
     async def _take_over_rollup(
-        self, consumer: Consumer, assigned: set[TP], generation: int
+        self, consumer: Consumer, assigned: set[TP], wanted: Callable[[], bool]
     ) -> None:
         if self.partials in assigned:
-            self.has_rollup = await self.rollup.take_over(
-                consumer, lambda: self._joining == generation
-            )
+            self.has_rollup = await self.rollup.take_over(consumer, wanted)
         else:
-            self._release_rollup()
-
-    def _release_rollup(self) -> None:
-        self.has_rollup = False
-        self.rollup.release()
+            self.has_rollup = False
+            self.rollup.release()
 
     def _restore(self, number: int, log_: StateLog, claim: Claim) -> Owned:
         """The partition as of its last checkpoint. Raises StateRefused."""
@@ -273,74 +273,6 @@ class Engine:
         for owned in due:
             owned.keeper.partials_acknowledged([record.key for record in owned.due_again])
             owned.due_again = []
-
-    def _check_is_ours(self, number: int, log_: StateLog, committed: Mapping[TP, int]) -> None:
-        """A group that has read something has written a marker: with none, it was lost."""
-        has_read = any(at for tp, at in committed.items() if tp.partition == number)
-        if has_read and log_.describe().marker is None:
-            raise EngineFailed(
-                f"the group {self._settings.kafka.group} has read partition {number} before, but "
-                f"{self.topics.state} knows nothing of it: was that topic recreated or emptied? To "
-                "replay the input into a new state: heartline state rebuild"
-            )
-
-    async def _committed(self, consumer: Consumer, inputs: list[TP]) -> dict[TP, int]:
-        """What the group has committed."""
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await consumer.committed(inputs)
-        except TimeoutError:
-            raise EngineFailed(
-                f"Kafka did not say within {self._deadline_s:g} s what the group has committed"
-            ) from None
-
-    async def _prove(
-        self,
-        consumer: Consumer,
-        inputs: list[TP],
-        committed: Mapping[TP, int],
-        generation: int,
-    ) -> bool:
-        """Membership, by a commit of what is committed already."""
-        if consumer.app.consumer_generation_id != generation:
-            return False
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await consumer.commit_offsets({tp: committed.get(tp, 0) for tp in inputs})
-        except TimeoutError:
-            raise EngineFailed(
-                f"Kafka did not answer a commit within {self._deadline_s:g} s"
-            ) from None
-
-    async def _find_first_offsets(self, consumer: Consumer, committed: Mapping[TP, int]) -> None:
-        inputs = [TP(topic, n) for topic in self.sources for n in self.owned]
-        if not inputs:
-            return
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                earliest = await consumer.earliest_offsets(*inputs)
-        except TimeoutError:
-            raise EngineFailed(
-                f"Kafka did not say within {self._deadline_s:g} s where the inputs begin"
-            ) from None
-        for tp, first in earliest.items():
-            owned, source = self.owned[tp.partition], self.sources[tp.topic]
-            due = owned.state.next_offset(source)
-            if 0 < due < first:
-                raise EngineFailed(
-                    f"{tp.topic}-{tp.partition}: offset {due} is due but retention has removed "
-                    f"everything before {first}: those records are in no figure. To go on from what "
-                    "is still there: heartline state rebuild"
-                )
-            if committed.get(tp, 0) > max(due, first):
-                # A commit comes after its marker: the marker is gone.
-                raise EngineFailed(
-                    f"the group {self._settings.kafka.group} has committed {tp.topic}-{tp.partition} up "
-                    f"to {committed[tp]}, but the state has read it up to {due} only: "
-                    f"{self.topics.state} has lost its newest records, or somebody set the offsets "
-                    "forward. Set them back, or replay the input: heartline state rebuild"
-                )
-            owned.first_offset[source] = first
 
     async def positions(self) -> tuple[str, dict[TP, int]] | None:
         """See `agents.transport.Intake`."""

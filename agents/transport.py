@@ -246,19 +246,19 @@ class Consumer(driver.Consumer):
 
     async def committed(self, tps: Iterable[TP]) -> dict[TP, int]:
         """What the group has committed of ``tps``; those without are left out."""
-        coordinator = self._thread._ensure_consumer()._coordinator
-        wire = [TopicPartition(tp.topic, tp.partition) for tp in tps]
-        found = await self._thread.call_thread(coordinator.fetch_committed_offsets, wire)
-        return {TP(tp.topic, tp.partition): at.offset for tp, at in found.items() if at.offset >= 0}
+        return {tp: offset for tp, (offset, _) in (await self._committed(tps)).items()}
 
     async def committed_text(self, tp: TP) -> tuple[int, str] | None:
         """The committed offset of ``tp`` with the text beside it; None if there is none."""
+        return (await self._committed([tp])).get(tp)
+
+    async def _committed(self, tps: Iterable[TP]) -> dict[TP, tuple[int, str]]:
         coordinator = self._thread._ensure_consumer()._coordinator
-        wire = TopicPartition(tp.topic, tp.partition)
-        found = await self._thread.call_thread(coordinator.fetch_committed_offsets, [wire])
-        if wire not in found:
-            return None
-        return found[wire].offset, found[wire].metadata or ""
+        wire = [TopicPartition(tp.topic, tp.partition) for tp in tps]
+        found = await self._thread.call_thread(coordinator.fetch_committed_offsets, wire)
+        return {
+            TP(tp.topic, tp.partition): (at.offset, at.metadata or "") for tp, at in found.items()
+        }
 
     def close(self) -> None:
         """Nothing: `stop` closes the client, on its own loop and in order.

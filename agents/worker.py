@@ -1,7 +1,7 @@
 """The process of a worker: start in order, end in order.
 
 Exit status 0 after SIGTERM or SIGINT; 1 after a failure, with one plain line on standard error that
-says why. A worker that can't stop within STOP_WITHIN_S ends itself: what it had not committed is
+says why. A worker that can't stop within GIVE_UP_AFTER_S ends itself: what it had not committed is
 read again.
 """
 
@@ -39,7 +39,6 @@ from agents.telemetry import WorkerCollector
 
 log = logging.getLogger(__name__)
 
-STOP_WITHIN_S = 20.0
 GIVE_UP_AFTER_S = 10.0
 _GC_THRESHOLD = (200_000, 50, 50)
 
@@ -154,7 +153,7 @@ def run_worker(settings: Settings, *, summary: Path | None = None) -> int:
     process.spinner = None
     process.give_up = lambda: _give_up(loop, parts.engine, summary)
     threading.excepthook = lambda ended: _thread_ended(ended, loop, parts.engine)
-    parts.engine.on_failure = lambda: _end_in_time(loop, process)
+    parts.engine.on_failure = process.end
     log.info(
         "heartline worker %s on %s (%s)", heartline_version(), settings.kafka.bootstrap, flavour
     )
@@ -178,11 +177,6 @@ async def _connect(server: OperatingServer, publisher: Publisher, bootstrap: str
         raise CommandFailed(f"no producer at {bootstrap}: {error}") from None
 
 
-def _end_in_time(loop: asyncio.AbstractEventLoop, process: _Process) -> None:
-    loop.call_later(STOP_WITHIN_S, os._exit, FAILED)
-    process.end()
-
-
 def _thread_ended(
     ended: threading.ExceptHookArgs, loop: asyncio.AbstractEventLoop, engine: Engine
 ) -> None:
@@ -201,14 +195,16 @@ def _thread_ended(
 
 def _give_up(loop: asyncio.AbstractEventLoop, engine: Engine, summary: Path | None) -> None:
     """Say what still runs, leave the account, end."""
-    log.warning(
-        "did not stop within %g s; still running: %s",
-        GIVE_UP_AFTER_S,
-        "; ".join(sorted(_place_of(task) for task in asyncio.all_tasks(loop))),
-    )
-    tell_account(engine, summary)
-    logging.shutdown()
-    os._exit(FAILED if engine.failure is not None else 0)
+    try:
+        log.warning(
+            "did not stop within %g s; still running: %s",
+            GIVE_UP_AFTER_S,
+            "; ".join(sorted(_place_of(task) for task in asyncio.all_tasks(loop))),
+        )
+        tell_account(engine, summary)
+        logging.shutdown()
+    finally:
+        os._exit(FAILED if engine.failure is not None else 0)
 
 
 def _place_of(task: asyncio.Task[Any]) -> str:
@@ -219,12 +215,13 @@ def _place_of(task: asyncio.Task[Any]) -> str:
 
 def tell_account(engine: Engine, summary: Path | None = None) -> dict[str, Any]:
     """Log the account of each input, and write all of it to ``summary`` if that is given."""
+    account = engine.account()
     accounts = {
-        topic: {name: engine.account()[source][name] for name in ACCOUNT}
+        topic: {name: account[source][name] for name in ACCOUNT}
         for topic, source in engine.sources.items()
     }
-    for topic, account in accounts.items():
-        log.info("account of %s: %s", topic, " ".join(f"{k}={v}" for k, v in account.items()))
+    for topic, counts in accounts.items():
+        log.info("account of %s: %s", topic, " ".join(f"{k}={v}" for k, v in counts.items()))
     found = {
         "accounts": accounts,
         "dead_letters": {f"{topic} {reason}": n for (topic, reason), n in engine.dead.items()},
