@@ -1,8 +1,8 @@
 """What stands on the topics as one AsyncAPI 3.0 document, made from settings, topic plan and structs.
 
 Heartline is the application that the document describes: it receives the inputs and sends the rest.
-The state topic is private to the engine and left out; nothing stands on the topics for signals and
-alerts.
+The state topic and the notes of the roll-up are private to the engine and left out; nothing stands on
+the topics for signals and alerts.
 """
 
 from __future__ import annotations

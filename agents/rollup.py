@@ -1,12 +1,14 @@
 """The roll-up agent: partials of all partitions in, global results out.
 
 One worker of the group has it at a time: whoever is assigned the one partition of the partials
-topic. It holds nothing durable. A takeover reads two things again:
+topic. It holds nothing durable. A takeover reads three things again:
+- the notes of the seats before, on boundaries that late events may still correct
+(`agents.rollup_memory`);
 - the results topic, for the highest revision of each result that may still change, so that a
 correction has a higher one than anything that is out;
 - the partials from the committed offset, before which none is needed any more.
-The committed offset carries, as its text, where in the results topic that reading has to begin.
-Both are committed only after the results that rest on them were acknowledged. The text also says how
+The committed offset carries, as its text, where in the other two topics that reading has to begin.
+All are committed only after the results that rest on them, and the notes, were acknowledged. The text also says how
 far the partials had been read: until then nothing is published again, because a boundary may be read
 before what has corrected it.
 """
@@ -19,13 +21,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import aiokafka
 import msgspec
-from aiokafka import TopicPartition
 from faust.types import TP
 
-from agents.kafka_client import stop
 from agents.publisher import Outgoing, Publisher
+from agents.rollup_memory import RollUpMemory, read_to_end
 from agents.rollup_position import RollUpPosition
 from agents.settings import Settings
 from agents.transport import Batch, Consumer
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 _BOUNDARIES_AT_ONCE = 1
 # One acknowledgement takes 20 ms and more, so a backlog goes out in runs.
 _RESULTS_AT_ONCE = 8_000
-_POLL_MS = 200
 _TICK_S = 0.2
 _COMMIT_EVERY_S = 5.0
 _TAKEOVER_S = 120.0
@@ -58,6 +57,7 @@ class RollUpAgent:
         topics = settings.topics()
         self._partials = TP(topics.partials, 0)
         self._results = topics.results
+        self._notes = topics.rollup
         self._publisher = publisher
         self._client = client
         self._encode = msgspec.json.Encoder().encode
@@ -66,7 +66,8 @@ class RollUpAgent:
         self._core: RollUp | None = None
         self._consumer: Consumer | None = None
         self._position: RollUpPosition | None = None
-        self._committed: tuple[int, dict[int, int], int] | None = None
+        self._memory = RollUpMemory(self._notes, publisher)
+        self._committed: tuple[int, _Text] | None = None
         self._published_to = 0
         self._catching_up_since = 0.0
         self._busy = asyncio.Lock()
@@ -81,16 +82,20 @@ class RollUpAgent:
         """
         async with self._busy:
             core = RollUp(self._config, self._partitions, timeout_ms=self._timeout_ms)
+            position, memory = RollUpPosition({}), RollUpMemory(self._notes, self._publisher)
             async with asyncio.timeout(_TAKEOVER_S):
-                offset, results, read_to = _parse(await consumer.committed_text(self._partials))
-                position = RollUpPosition({})
-                if not await self._read_results(core, position, results, wanted):
+                offset, text = _parse(await consumer.committed_text(self._partials))
+                is_known = await memory.recall(
+                    self._client, core, text.notes, wanted
+                ) and await self._read_results(core, position, text.results, wanted)
+                if not is_known:
                     self.release()
                     return False
                 first = await consumer.earliest_offsets(self._partials)
             self._core, self._consumer, self._position = core, consumer, position
+            self._memory = memory
             self._committed = None
-            self._published_to = read_to
+            self._published_to = text.read_to
             self._catching_up_since = asyncio.get_running_loop().time()
             self.next_offset = max([offset, *first.values()])
         return True
@@ -117,40 +122,20 @@ class RollUpAgent:
     ) -> bool:
         """Read the results topic from ``start`` to its end, and tell ``position`` what stands where.
 
-        What this seat doesn't publish itself, the next one needs from the same place. The end is the
-        high water of a fetch: the embedded broker's end offsets are wrong. False when given up.
+        What this seat doesn't publish itself, the next one needs from the same place. False when given
+        up.
         """
-        reader = aiokafka.AIOKafkaConsumer(
-            **self._client, enable_auto_commit=False, auto_offset_reset="earliest"
-        )
-        await reader.start()
-        ends: dict[int, int] = {}
-        try:
-            inputs = [
-                TopicPartition(self._results, n)
-                for n in await self._publisher.partitions_of(self._results)
-            ]
-            reader.assign(inputs)
-            for tp in inputs:
-                if tp.partition in start:
-                    reader.seek(tp, start[tp.partition])
-                else:
-                    await reader.seek_to_beginning(tp)
-            while len(ends) < len(inputs):
-                if not wanted():
-                    return False
-                for records in (await reader.getmany(timeout_ms=_POLL_MS)).values():
-                    for record in records:
-                        if record.value is not None:
-                            result = self._decode_result(record.value)
-                            core.note_published(result)
-                            position.found(result, record.partition, record.offset)
-                for tp in inputs:
-                    high_water, at = reader.highwater(tp), await reader.position(tp)
-                    if high_water is not None and at >= high_water:
-                        ends[tp.partition] = at
-        finally:
-            await stop(reader)
+
+        def take(partition: int, offset: int, _key: bytes, value: bytes) -> None:
+            result = self._decode_result(value)
+            core.note_published(result)
+            position.found(result, partition, offset)
+
+        partitions = await self._publisher.partitions_of(self._results)
+        starts = {n: start.get(n, 0) for n in partitions}
+        ends = await read_to_end(self._client, self._results, starts, take, wanted)
+        if ends is None:
+            return False
         position.next_results = ends
         return True
 
@@ -192,23 +177,29 @@ class RollUpAgent:
             if records:
                 last = await self._publisher.publish(self._results, records)
                 self.published += len(records)
+                core.acknowledged(results)
                 if self._position is not None:
                     self._position.published(results, last)
 
     async def _commit(self) -> None:
         """Commit from where to read again. A refusal is no loss: whoever has the seat reads more."""
-        if self._consumer is None or self._position is None:
+        if self._core is None or self._consumer is None or self._position is None:
             return
         if self._is_catching_up():
             return
-        needed = (*self._position.needed(self.next_offset), self.next_offset)
-        if needed == self._committed:
+        await self._memory.write(self._core)
+        offset, results = self._position.needed(self.next_offset)
+        text = _Text(
+            format=_FORMAT,
+            results=results,
+            read_to=self.next_offset,
+            notes=self._memory.needed(self._core),
+        )
+        if (offset, text) == self._committed:
             return
-        text = msgspec.json.encode(
-            _Text(format=_FORMAT, results=needed[1], read_to=needed[2])
-        ).decode()
-        if await self._consumer.commit_offsets({self._partials: (needed[0], text)}):
-            self._committed = needed
+        said = (offset, msgspec.json.encode(text).decode())
+        if await self._consumer.commit_offsets({self._partials: said}):
+            self._committed = offset, text
 
     async def run(self, fail: Callable[[Exception], None]) -> None:
         """Publish what falls due by the clock, for as long as we live."""
@@ -229,25 +220,22 @@ class RollUpAgent:
 
 
 class _Text(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands beside the committed offset: where to begin in each partition of the results, and up
-    to which partial everything is published.
+    """What stands beside the committed offset: where to begin in each partition of the results and in
+    the notes, and up to which partial everything is published.
     """
 
     format: int = 1
-    results: dict[int, int]
+    results: dict[int, int] = {}
     read_to: int = 0
+    notes: int = 0
 
 
-def _parse(committed: tuple[int, str] | None) -> tuple[int, dict[int, int], int]:
-    """The committed offset of the partials, where to begin in the results (at the start without), and
-    up to which partial everything is published.
-    """
+def _parse(committed: tuple[int, str] | None) -> tuple[int, _Text]:
+    """The committed offset of the partials and the text beside it; without, everything is read."""
     if committed is None:
-        return 0, {}, 0
+        return 0, _Text()
     try:
         text = msgspec.json.decode(committed[1], type=_Text)
     except msgspec.DecodeError:
-        return committed[0], {}, 0
-    if text.format != _FORMAT:
-        return committed[0], {}, 0
-    return committed[0], text.results, text.read_to
+        return committed[0], _Text()
+    return committed[0], text if text.format == _FORMAT else _Text()

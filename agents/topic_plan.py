@@ -1,8 +1,9 @@
 """The topics that Heartline needs, created and checked (the table of DESIGN.md 3).
 
 The inputs and the state topic have the same number of partitions: one partition sees everything of
-its customers. Partials and results have one each: a single roll-up reads and writes them in order.
-The notes of redrives have one, so that of two commands at a time one sees that it came second.
+its customers. Partials, results and the notes of the roll-up have one each: a single roll-up reads
+and writes them in order. The notes of redrives have one, so that of two commands at a time one sees
+that it came second.
 How long the inputs are kept is the user's business: they are created with the broker's defaults and
 never judged by it.
 """
@@ -62,6 +63,7 @@ def planned_topics(settings: Settings) -> tuple[TopicPlan, ...]:
         *(plan(name, kafka.partitions) for name in topics.sources),
         state,
         plan(topics.partials, 1, "delete", 2),
+        plan(topics.rollup, 1, "delete", 3),
         plan(topics.results, 1, "compact,delete", 7),
         plan(topics.signals, kafka.partitions, "delete", 30),
         plan(topics.alerts, 1, "delete", 30),

@@ -91,6 +91,25 @@ class Partial(msgspec.Struct, frozen=True, kw_only=True):
         return name.encode()
 
 
+class PublishedBoundary(msgspec.Struct, frozen=True, kw_only=True):
+    """What is out of one boundary of a window: its newest revision, and a digest of what that was
+    computed from. The roll-up notes it for whoever has its seat next.
+    """
+
+    window: str
+    hop: str
+    end_ms: int
+    revision: int
+    missing_partitions: int
+    totals_digest: int
+    fingerprint: str
+
+    @property
+    def key(self) -> bytes:
+        """The record key: window, hop and boundary."""
+        return f"{self.window}|{self.hop}|{self.end_ms}".encode()
+
+
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A record that could not become an event: its raw bytes, where it stood, and why.
 

@@ -32,6 +32,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
     support: str
     state: str
     partials: str
+    rollup: str
     results: str
     signals: str
     alerts: str

@@ -19,18 +19,20 @@ window is the sum of the partitions' windows at the same boundary.
 - A *correction* is a partition's word on the additive counters of one boundary behind it, which late
   events have changed. Revisable metrics are computed from it, all others from what was reported
   first: so what late events may not change stays to the last digit.
+- What a successor must know to go on correcting, `RollUp.take_notes` gives and `RollUp.recall` takes.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable
 
 import msgspec
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from schemas.records import Partial, PublishedResult, Result
+from schemas.records import Partial, PublishedBoundary, PublishedResult, Result
 from streams.config import CoreConfig
 from streams.metrics import WindowTotals, results_of
 from streams.moments import to_text
@@ -156,6 +158,11 @@ class _Track:
             return None
         return segment
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether its last word was that it holds nothing."""
+        return bool(self.segments) and self.segments[-1].is_untouched
+
     def forget_before(self, end_ms: int) -> None:
         """Drop segments that ended before a boundary."""
         segments = self.segments
@@ -172,7 +179,8 @@ class _Window:
         self.hop_ms = window.hop_ms
         self.replay_step_ms = replay_step_ms
         self.remembered = REMEMBERED_BOUNDARIES
-        if window.hop_ms >= CORRECTED_HOP_MS:
+        self.is_corrected = window.hop_ms >= CORRECTED_HOP_MS
+        if self.is_corrected:
             self.remembered = max(self.remembered, CORRECTED_MS // window.hop_ms + 1)
         self.tracks = [_Track() for _ in range(partitions)]
         self.pending: dict[int, int | None] = {}
@@ -180,6 +188,20 @@ class _Window:
         self.known: dict[int, _Published] = {}
         self.recent: list[int] = []
         """The last boundaries published here, ascending: those that may be corrected."""
+        self.new_words: deque[Partial] = deque()
+        self.new_boundaries: dict[int, PublishedBoundary] = {}
+        """Both of a corrected window, since they were last noted down."""
+
+    @property
+    def oldest_ms(self) -> int:
+        """The oldest boundary that may still be corrected."""
+        return self.recent[0] if len(self.recent) >= self.remembered else NOWHERE
+
+    def published(self, end_ms: int) -> None:
+        """Note that this boundary is out."""
+        place = bisect_right(self.recent, end_ms)
+        if not place or self.recent[place - 1] != end_ms:
+            self.recent.insert(place, end_ms)
 
 
 class RollUp:
@@ -215,17 +237,15 @@ class RollUp:
 
     def add(self, partial: Partial) -> None:
         """Take a partial in; what follows from it comes with the next `due`."""
-        state = self._windows.get((partial.window, partial.hop))
-        if (
-            state is None
-            or partial.fingerprint != self._fingerprint
-            or not 0 <= partial.partition < self._partitions
-        ):
+        state = self._window_of(partial)
+        if state is None:
             self.ignored += 1
             return
         track = state.tracks[partial.partition]
         if not track.note(partial):
             return
+        if state.is_corrected and not (partial.is_untouched and track.is_untouched):
+            state.new_words.append(partial)
         if partial.is_correction:
             self._add_correction(state, track, partial)
             return
@@ -237,11 +257,92 @@ class RollUp:
 
     def _add_correction(self, state: _Window, track: _Track, partial: Partial) -> None:
         at = partial.end_ms
-        is_known = at in state.pending or at in state.recent
-        if is_known and track.correct(partial, state.hop_ms, self._shape):
-            state.pending.setdefault(at, None)
-        else:
+        if not track.correct(partial, state.hop_ms, self._shape):
             self.uncorrected += 1
+        elif at in state.pending or at in state.recent:
+            state.pending.setdefault(at, None)
+        elif state.recent and at < state.recent[-1]:
+            # Inside a silence of all, which was skipped; a later one another partition may still reach.
+            self.uncorrected += 1
+
+    def _window_of(self, partial: Partial) -> _Window | None:
+        """Its window, if it is of this configuration and of a partition that exists."""
+        if partial.fingerprint != self._fingerprint:
+            return None
+        if not 0 <= partial.partition < self._partitions:
+            return None
+        return self._windows.get((partial.window, partial.hop))
+
+    def take_notes(self) -> tuple[list[Partial], list[PublishedBoundary]]:
+        """What was read and what was published since the last call of the boundaries that late
+        events may still correct.
+
+        A successor that recalls the notes of all calls, those of the newest 24 hours of boundaries at
+        least, can correct what was published before it.
+        """
+        words: list[Partial] = []
+        boundaries: list[PublishedBoundary] = []
+        for state in self._windows.values():
+            oldest = state.oldest_ms
+            words += [word for word in state.new_words if word.valid_through_ms >= oldest]
+            state.new_words.clear()
+            boundaries += state.new_boundaries.values()
+            state.new_boundaries.clear()
+        return words, boundaries
+
+    def acknowledged(self, results: Iterable[PublishedResult]) -> None:
+        """All results of these boundaries stand on the results topic."""
+        for window, hop, end_ms in sorted({(one.window, one.hop, one.end_ms) for one in results}):
+            self._note_boundary(self._windows[window, hop], end_ms)
+
+    def _note_boundary(self, state: _Window, end_ms: int) -> None:
+        if not state.is_corrected:
+            return
+        known = state.known[end_ms]
+        state.new_boundaries[end_ms] = PublishedBoundary(
+            window=state.window.size,
+            hop=state.window.hop,
+            end_ms=end_ms,
+            revision=known.revision,
+            missing_partitions=known.missing,
+            totals_digest=known.totals_digest or 0,
+            fingerprint=self._fingerprint,
+        )
+
+    def oldest_ms(self, window: str, hop: str) -> int:
+        """The oldest boundary of a window that may still be corrected; of one that isn't, none is."""
+        state = self._windows.get((window, hop))
+        return FOREVER if state is None else state.oldest_ms
+
+    def recall_word(self, word: Partial) -> bool:
+        """Take a word that a former seat has noted; False for one of another configuration. In the
+        order of the notes, before anything is read.
+        """
+        state = self._window_of(word)
+        if state is None:
+            return False
+        track = state.tracks[word.partition]
+        if word.is_correction:
+            track.correct(word, state.hop_ms, self._shape)
+        else:
+            track.add(word, state.hop_ms, self._shape)
+            # What it says of a partition that is untouched is an old word.
+            track.announced_ms = None
+        return True
+
+    def recall_boundary(self, boundary: PublishedBoundary) -> None:
+        """A boundary that a former seat has published."""
+        state = self._windows.get((boundary.window, boundary.hop))
+        if state is None or boundary.fingerprint != self._fingerprint:
+            return
+        state.known[boundary.end_ms] = _Published(
+            boundary.revision,
+            boundary.missing_partitions,
+            digest=0,
+            count=0,
+            totals_digest=boundary.totals_digest,
+        )
+        state.published(boundary.end_ms)
 
     def note_published(self, result: PublishedResult) -> None:
         """A result that stands on the results topic: on a takeover all of them are read first."""
@@ -356,9 +457,9 @@ class RollUp:
         state.known[end_ms] = _Published(
             revision, missing, digest=0, count=0, totals_digest=totals_digest
         )
-        place = bisect_right(state.recent, end_ms)
-        if not place or state.recent[place - 1] != end_ms:
-            state.recent.insert(place, end_ms)
+        state.published(end_ms)
+        if not is_news:
+            self._note_boundary(state, end_ms)
 
     def _totals(self, state: _Window, end_ms: int, present: list[_Segment]) -> WindowTotals:
         sums: Integers = np.stack([segment.sums for segment in present]).sum(0)
@@ -385,6 +486,11 @@ class RollUp:
         if len(state.known) > 2 * KNOWN_BOUNDARIES:
             for end_ms in sorted(state.known)[:-KNOWN_BOUNDARIES]:
                 del state.known[end_ms]
+        # What a backlog leaves behind before it is noted down need not be.
+        while state.new_words and state.new_words[0].valid_through_ms < state.oldest_ms:
+            state.new_words.popleft()
+        for end_ms in [at for at in state.new_boundaries if at < state.oldest_ms]:
+            del state.new_boundaries[end_ms]
         if len(state.recent) == state.remembered:
             # Not before: the first events of a partition may be older than what is out already.
             oldest = min(state.recent[0], *state.pending) if state.pending else state.recent[0]

@@ -172,11 +172,21 @@ def test_a_worker_outlives_its_tokens_apache(kafka: SecureKafka, tmp_path: Path)
 
 READ, WRITE, CREATE = AclOperation.READ, AclOperation.WRITE, AclOperation.CREATE
 INPUTS = ("sessions", "purchases", "social", "support")
-OWN = ("state", "partials", "results", "dead_letters", "late", "signals", "alerts", "redriven")
+OWN = (
+    "state",
+    "partials",
+    "rollup",
+    "results",
+    "dead_letters",
+    "late",
+    "signals",
+    "alerts",
+    "redriven",
+)
 REPLAYING = dict.fromkeys(INPUTS, (WRITE,))
 WORKING = {
     **dict.fromkeys(INPUTS, (READ,)),
-    **dict.fromkeys(("state", "partials", "results"), (READ, WRITE)),
+    **dict.fromkeys(("state", "partials", "rollup", "results"), (READ, WRITE)),
     **dict.fromkeys(("dead_letters", "late", "signals", "alerts"), (WRITE,)),
 }
 SERVING = {"results": (READ,)}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents.partials import Reporter
 from schemas.decode import Decoder
-from schemas.records import PublishedResult
+from schemas.records import Partial, PublishedBoundary, PublishedResult
 from streams.config import CoreConfig
 from streams.evaluate import evaluate
 from streams.metrics import BY_NAME, METRICS
@@ -63,7 +63,8 @@ stories = st.lists(
         st.sampled_from(KINDS),
         st.integers(0, 2),  # which of its variants
         st.sampled_from(("c", "d")),
-        st.booleans(),  # whether there is a crash before it
+        st.booleans(),  # whether the partition crashes before it
+        st.booleans(),  # whether the roll-up's seat changes hands before it
     ),
     min_size=3,
     max_size=16,
@@ -73,27 +74,45 @@ stories = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(story=stories)
 def test_revised_results_are_a_recount_and_all_others_are_as_first_published(
-    story: list[tuple[int, int, str, int, str, bool]],
+    story: list[tuple[int, int, str, int, str, bool, bool]],
 ) -> None:
     hand, reporter, roll_up = Hand(CONFIG), Reporter(CONFIG, 0), RollUp(CONFIG, 1)
     events: list[dict[str, Any]] = []
     first: dict[str, PublishedResult] = {}
     newest: dict[str, PublishedResult] = {}
+    words: list[Partial] = []
+    boundaries: list[PublishedBoundary] = []
 
     def publish() -> None:
         for partial in reporter.partials(hand.ticks, epoch=1):
             roll_up.add(partial)
         hand.ticks.clear()
-        for result in roll_up.due(0):
-            first.setdefault(result.result_id, result)
+        found = roll_up.due(0)
+        for result in found:
+            before = first.setdefault(result.result_id, result)
+            assert result is before or result.revision > newest[result.result_id].revision
             newest[result.result_id] = result
+        roll_up.acknowledged(found)
+        new_words, new_boundaries = roll_up.take_notes()
+        words.extend(new_words)
+        boundaries.extend(new_boundaries)
+
+    def successor() -> RollUp:
+        found = RollUp(CONFIG, 1)
+        for word in words:
+            assert found.recall_word(word)
+        for boundary in boundaries:
+            found.recall_boundary(boundary)
+        return found
 
     now = T0 + 24 * HOUR_MS
-    for number, (minutes, late, kind, variant, customer, crashes) in enumerate(story):
+    for number, (minutes, late, kind, variant, customer, crashes, moves) in enumerate(story):
         now += minutes * MINUTE_MS
         hand.pass_time(now)
         if crashes:
             hand.crash()
+        if moves:
+            roll_up = successor()
         fields = [{}, *VARIED.get(kind, [])][: variant + 1][-1]
         event = {
             "type": kind,

@@ -57,6 +57,7 @@ class TopicSet:
             **dict.fromkeys(names.sources, (self.partitions, _DELETE)),
             names.state: (self.partitions, {**_COMPACT, **self.state_configs}),
             names.partials: (1, _DELETE),
+            names.rollup: (1, _DELETE),
             names.results: (1, _BOTH),
             names.signals: (1, _DELETE),
             names.alerts: (1, _DELETE),

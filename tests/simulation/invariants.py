@@ -291,7 +291,7 @@ def _results(run: Run, outcomes: Iterable[Outcome]) -> Iterator[Violation]:
         if result.end_ms > END_MS:
             continue
         known = found.get(result.result_id)
-        if known is None or result.revision >= known.revision:
+        if known is None or _rank(result) >= _rank(known):
             found[result.result_id] = result
     begins = _where_results_begin(run)
     left, right = (
@@ -305,6 +305,13 @@ def _results(run: Run, outcomes: Iterable[Outcome]) -> Iterator[Violation]:
     wrong = differences(left, right)
     if wrong:
         yield Violation("results_equal", _some(wrong))
+
+
+def _rank(result: PublishedResult) -> tuple[int, int]:
+    """What a reader goes by: a seat that was paused may write a first revision, with partitions
+    missing, beside its successor's.
+    """
+    return result.revision, -result.missing_partitions
 
 
 def _where_results_begin(run: Run) -> dict[str, int]:

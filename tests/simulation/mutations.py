@@ -20,6 +20,7 @@ from agents.engine import Engine
 from agents.input_offsets import InputOffsets
 from agents.owned import Owned
 from agents.publisher import Outgoing, Publisher
+from agents.rollup_memory import RollUpMemory
 from agents.transport import Batch
 from schemas.topics import Source
 from streams import checkpoint, journal, state_log
@@ -28,6 +29,7 @@ from streams.claims import CLAIM, ClaimLog
 from streams.config import CoreConfig
 from streams.last_seen import NEVER
 from streams.partition import Partition, Position
+from streams.rollup import RollUp
 from streams.state_log import StateLog
 
 _CLAIM_PREFIX = f"{CLAIM}|".encode()
@@ -232,6 +234,18 @@ _WRONG_STATE = frozenset(
     }
 )
 
+
+@contextlib.contextmanager
+def _notes_of_the_rollup() -> Iterator[None]:
+    """A seat leaves nothing behind but what it has committed."""
+
+    async def nothing(_self: RollUpMemory, core: RollUp) -> None:
+        core.take_notes()
+
+    with mock.patch.object(RollUpMemory, "write", nothing):
+        yield
+
+
 MUTATIONS = {
     mutation.name: mutation
     for mutation in (
@@ -302,5 +316,11 @@ MUTATIONS = {
             "crashes",
         ),
         Mutation("CRC", _crc, frozenset({"refuses_damage"}), "damage"),
+        Mutation(
+            "notes of the roll-up",
+            _notes_of_the_rollup,
+            frozenset({"results_equal"}),
+            "rebalances",
+        ),
     )
 }

@@ -166,6 +166,9 @@ class Reader:
     async def stop(self) -> None:
         await self._cluster.travel()
 
+    async def topics(self) -> set[str]:
+        return set(self._cluster.log.topics)
+
     def assign(self, partitions: Iterable[Any]) -> None:
         self._at = dict.fromkeys(partitions, 0)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 
+import msgspec
 import numpy as np
 import pytest
 
-from schemas.records import Partial, PublishedResult
+from schemas.records import Partial, PublishedBoundary, PublishedResult
 from streams.config import CoreConfig
 from streams.rollup import REMEMBERED_BOUNDARIES, RollUp, result_id
 from streams.segments import Segments, Values
@@ -398,6 +399,129 @@ def test_as_many_boundaries_as_are_remembered_can_be_corrected() -> None:
     # The first is pending because it is reported anew, the others because they are remembered.
     assert corrected == list(range(1, count + 1))
     assert len(roll_up._windows["1h", "10m"].recent) == remembered
+
+
+# -- what a successor is told
+
+
+def correction(partition: int, end: int, orders: int) -> Partial:
+    """What late events have made of one boundary."""
+    return msgspec.structs.replace(partial(partition, end, orders), is_correction=True)
+
+
+def told(former: RollUp) -> tuple[RollUp, list[PublishedBoundary]]:
+    """A successor that has recalled the notes of ``former``, and the boundaries among them."""
+    successor = RollUp(CONFIG, 2)
+    words, boundaries = former.take_notes()
+    for word in words:
+        assert successor.recall_word(word)
+    for boundary in boundaries:
+        successor.recall_boundary(boundary)
+    return successor, boundaries
+
+
+def published_by(roll_up: RollUp) -> list[PublishedResult]:
+    results = roll_up.due(0)
+    roll_up.acknowledged(results)
+    return results
+
+
+def test_a_successor_corrects_what_was_published_before_it() -> None:
+    former = RollUp(CONFIG, 2)
+    add(former, partial(0, 1, 5), partial(1, 1, 7), partial(0, 2, 6), partial(1, 2, 8))
+    assert len(orders_of(published_by(former))) == 2
+    add(former, correction(0, 1, 15))
+    assert orders_of(published_by(former)) == [(1, 22, 2, 0)]
+    successor, boundaries = told(former)
+    assert [one.revision for one in boundaries] == [2, 1]
+    assert successor.due(0) == []
+    add(successor, correction(1, 1, 107))
+    assert orders_of(successor.due(0)) == [(1, 122, 3, 0)]
+    assert (successor.uncorrected, former.take_notes()) == (0, ([], []))
+
+
+def test_a_correction_that_is_faster_than_another_partition_counts() -> None:
+    roll_up = RollUp(CONFIG, 2)
+    add(roll_up, nothing_before(0, 3), correction(0, 2, 5), partial(0, 4, 0))
+    assert orders_of(roll_up.due(0)) == []
+    add(roll_up, nothing_before(1, 1), partial(1, 2, 7), partial(1, 4, 0))
+    assert orders_of(roll_up.due(0)) == [(2, 12, 1, 0), (4, 0, 1, 0)]
+    # All were silent at the third: it is out nowhere, and is not published for a late event.
+    add(roll_up, correction(0, 3, 9))
+    assert (roll_up.due(0), roll_up.uncorrected) == ([], 1)
+
+
+def test_what_a_successor_reads_again_is_not_published_again() -> None:
+    former, words = RollUp(CONFIG, 2), [partial(0, 1, 5), partial(1, 1, 7), correction(0, 1, 6)]
+    add(former, *words)
+    assert orders_of(published_by(former)) == [(1, 13, 1, 0)]
+    successor, _ = told(former)
+    add(successor, *words)
+    assert successor.due(0) == []
+    # It is noted again: the former seat may have ended before its notes of this were written.
+    assert [one.end_ms for one in successor.take_notes()[1]] == [T0 + HOP_MS]
+
+
+def test_results_that_were_not_acknowledged_are_not_noted() -> None:
+    former = RollUp(CONFIG, 2)
+    add(former, partial(0, 1, 5), partial(1, 1, 7))
+    assert former.due(0)
+    successor, boundaries = told(former)
+    assert boundaries == []
+    add(successor, partial(0, 1, 5), partial(1, 1, 7))
+    assert orders_of(successor.due(0)) == [(1, 12, 1, 0)]
+
+
+def test_only_what_late_events_can_correct_is_noted() -> None:
+    config = CoreConfig(windows=WindowSet.of([Window.parse("1h/1m")]), segments=CONFIG.segments)
+    fine = RollUp(config, 1)
+    word = msgspec.structs.replace(partial(0, 1, 5), hop="1m", fingerprint=config.fingerprint)
+    fine.add(word)
+    assert published_by(fine)
+    assert fine.take_notes() == ([], [])
+    assert fine.oldest_ms("1h", "1m") < 0
+    assert fine.oldest_ms("1h", "10m") > T0  # no such window: nothing of it is needed
+
+
+def test_of_a_backlog_only_the_boundaries_that_are_remembered_are_noted() -> None:
+    former = RollUp(CONFIG, 2)
+    remembered = former._windows["1h", "10m"].remembered
+    for end in range(1, 2 * remembered + 1):
+        add(former, partial(0, end, 1), partial(1, end, 1))
+        published_by(former)
+    words, boundaries = former.take_notes()
+    oldest = T0 + (remembered + 1) * HOP_MS
+    assert former.oldest_ms("1h", "10m") == oldest
+    assert {one.end_ms for one in boundaries} == {one.end_ms for one in words}
+    assert (min(one.end_ms for one in words), len(words)) == (oldest, 2 * remembered)
+
+
+def test_an_untouched_partition_is_noted_once_and_its_old_word_confirms_nothing() -> None:
+    former = RollUp(CONFIG, 2)
+    add(former, partial(0, 1, 5), untouched(1), untouched(1))
+    words, _ = former.take_notes()
+    assert [one.is_untouched for one in words] == [False, True]
+    add(former, untouched(1))
+    assert former.take_notes() == ([], [])
+    successor = RollUp(CONFIG, 2)
+    for word in words:
+        successor.recall_word(word)
+    successor.add(partial(0, 2, 6))
+    assert successor.due(FOREVER // 2) == []
+
+
+def test_notes_of_another_configuration_mean_nothing() -> None:
+    former = RollUp(CONFIG, 2)
+    add(former, partial(0, 1, 5), partial(1, 1, 7))
+    published_by(former)
+    words, boundaries = former.take_notes()
+    other = CoreConfig(windows=WindowSet.of([Window.parse("6h/1h")]), segments=CONFIG.segments)
+    successor = RollUp(other, 2)
+    assert not any(successor.recall_word(word) for word in words)
+    for boundary in boundaries:
+        successor.recall_boundary(boundary)
+    assert successor.recall_word(partial(2, 1, fingerprint=other.fingerprint)) is False
+    assert (successor.pending, successor.due(0)) == (0, [])
 
 
 # -- memory
