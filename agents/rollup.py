@@ -183,22 +183,25 @@ class RollUpAgent:
 
     async def _commit(self) -> None:
         """Commit from where to read again. A refusal is no loss: whoever has the seat reads more."""
-        if self._core is None or self._consumer is None or self._position is None:
+        core, consumer, position = self._core, self._consumer, self._position
+        if core is None or consumer is None or position is None:
             return
         if self._is_catching_up():
             return
-        await self._memory.write(self._core)
-        offset, results = self._position.needed(self.next_offset)
+        await self._memory.write(core)
+        if self._core is not core:
+            return
+        offset, results = position.needed(self.next_offset)
         text = _Text(
             format=_FORMAT,
             results=results,
             read_to=self.next_offset,
-            notes=self._memory.needed(self._core),
+            notes=self._memory.needed(core),
         )
         if (offset, text) == self._committed:
             return
         said = (offset, msgspec.json.encode(text).decode())
-        if await self._consumer.commit_offsets({self._partials: said}):
+        if await consumer.commit_offsets({self._partials: said}):
             self._committed = offset, text
 
     async def run(self, fail: Callable[[Exception], None]) -> None:
