@@ -1,15 +1,22 @@
-"""The same events give the same results, byte for byte, from a file and through Kafka and Faust."""
+"""The same events give the same results, byte for byte, from a file, through Kafka and Faust, and on
+/metrics.
+"""
 
 import datetime
 import json
 import random
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from streams.metrics import BY_NAME, METRICS, Kind
+from streams.segments import OWN_LABELS
 from tests.rig.brokers import Broker
-from tests.rig.installation import Installation, canonical
+from tests.rig.exposition import Exposition, Series
+from tests.rig.installation import Installation, Record, canonical
+from tests.rig.processes import wait_until
 from tests.rig.shoppers import shop
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -64,3 +71,37 @@ def test_evaluate_and_kafka_give_the_same_results_byte_for_byte(
             assert {row["at"] for row in from_file} == {moment(at_ms) for at_ms in together}
             from_kafka = [row for at_ms in together for row in published[at_ms]]
             assert canonical(from_kafka) == canonical(from_file)
+
+        serve = installation.serve()
+        wait_until(lambda: shows(serve.page(), moments[-1]), what="serve shows the last moment")
+        page = serve.page()
+        assert {series: value for series, value in page.samples.items() if is_business(series)} == {
+            series: value for row in published[moments[-1]] for series, value in series_of(row)
+        }
+        assert {f"heartline_{metric.name}" for metric in METRICS} <= page.names()
+
+
+def shows(page: Exposition, at_ms: int) -> bool:
+    """Whether every window on /metrics ends at this moment."""
+    ends = page.by("heartline_result_end_timestamp_seconds", "window")
+    return len(ends) == len(WINDOWS) and set(ends.values()) == {at_ms / 1000}
+
+
+def is_business(series: Series) -> bool:
+    """Whether it is a figure of the windows, and not of the process that shows them."""
+    name, labels = series
+    return "window" in dict(labels) and name != "heartline_result_end_timestamp_seconds"
+
+
+def series_of(row: Record) -> Iterator[tuple[Series, float]]:
+    """What a result is on /metrics: what is undefined is absent."""
+    metric = BY_NAME[row["metric"]]
+    whole = ("persona", "region", *(OWN_LABELS[metric.dimension] if metric.dimension else ()))
+    labels = dict.fromkeys(whole, "all") | row["segment"] | row["dimensions"]
+    placed = tuple(sorted({"window": row["window"], **labels}.items()))
+    parts = {"": "value", "_low": "low", "_high": "high"}
+    if metric.kind is Kind.RATIO:
+        parts |= {"_numerator": "numerator", "_denominator": "denominator"}
+    for suffix, field in parts.items():
+        if row[field] is not None:
+            yield (f"heartline_{metric.name}{suffix}", placed), row[field]
