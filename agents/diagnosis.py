@@ -239,14 +239,13 @@ def _sample(settings: Settings) -> Sample:
 
 
 def _look_at(record: Any, settings: Settings, partitions: int, now_ms: int, sample: Sample) -> None:
-    from schemas.decode import Decoder
     from schemas.events import CustomerEvent
     from schemas.reasons import Rejected
 
     sample.newest_ms = max(sample.newest_ms or 0, record.timestamp)
     sample.ahead_ms = max(sample.ahead_ms, record.timestamp - now_ms)
     try:
-        at_ms, event, _ = Decoder(settings.money()).decode(record.value)
+        at_ms, event, _ = settings.decoder().decode(record.value)
     except Rejected:
         return
     if not isinstance(event, CustomerEvent):

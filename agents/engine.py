@@ -37,7 +37,6 @@ from agents.rejects import dead_letter, late_record
 from agents.settings import Settings
 from agents.stages import Stages
 from agents.transport import Batch, Consumer, Gate
-from schemas.decode import Decoder
 from schemas.topics import Source
 from streams.admission import OFFSET_MASK, Admission, Admitted
 from streams.claims import Claim
@@ -110,7 +109,7 @@ class Engine:
         self.publisher = publisher
         self._settings = settings
         self._partition_of = partition_of
-        self._decoder = Decoder(settings.money())
+        self._decoder = settings.decoder()
         self._hash_key = settings.hash_key()
         self._consumer: Consumer | None = None
         self._deadline_s = settings.engine.deadline_ms / 1_000

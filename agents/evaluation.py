@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import msgspec
 
 from agents.failures import Unusable
 from agents.settings import Settings
 from schemas.decode import Decoder
-from schemas.events import CustomerEvent
+from schemas.events import COMMON_DIMENSIONS, CustomerEvent, attribute_of
 from schemas.reasons import Rejected
 from schemas.records import Result
 from streams.config import CoreConfig
 from streams.evaluate import Evaluated
 from streams.metrics import BY_NAME, METRICS, Metric
-from streams.segments import DIMENSIONS, MAX_VALUES, OTHER, UNKNOWN, Segments, Values
-from streams.windows import Window, WindowSet
+from streams.segments import MAX_VALUES, OTHER, UNKNOWN, Dimension, Values
+from streams.windows import ConfigurationError, Window, WindowSet
 
 
 @dataclass(slots=True)
@@ -90,36 +91,55 @@ def core_config(
 ) -> CoreConfig:
     """The core's configuration for one evaluation.
 
-    ``by`` names the customer dimensions that are reported. Their values are those ``found`` in the
-    files, or with None the configured ones. Unlike a worker's, the windows need not nest: the core
-    evaluates those that don't apart.
+    ``by`` names the customer dimensions that are reported, in the order of the configuration, then
+    the common ones, then their own. Their values are those ``found`` in the files, or with None the
+    configured ones. Unlike a worker's, the windows need not nest: the core evaluates those that don't
+    apart.
     """
     configured = settings.core(keyless=True)
-    values = {
-        name: getattr(configured.segments, name) if found is None else Values(found[name])
-        for name in by
-    }
+    segments = configured.segments
+    ordered = dict.fromkeys((*(segments.names if found is None else ()), *COMMON_DIMENSIONS, *by))
+    customer = tuple(
+        Dimension(
+            name, (segments.values_of(name) or Values()) if found is None else Values(found[name])
+        )
+        for name in ordered
+        if name in by
+    )
     return msgspec.structs.replace(
         configured,
         windows=WindowSet(windows, settings.sessions.gap_ms, configured.windows.base_ms),
-        segments=Segments(
-            channel=configured.segments.channel,
-            network=configured.segments.network,
-            support=configured.segments.support,
-            reported=tuple(name for name in DIMENSIONS if name in by),
-            **values,
-        ),
+        segments=msgspec.structs.replace(segments, customer=customer),
     )
+
+
+def check_dimensions(names: Iterable[str], known: Collection[str] | None = None) -> None:
+    """Names of customer dimensions that can be asked about: the ``known`` or common ones, or with
+    None any that events may carry. Raises `Unusable`.
+    """
+    for name in names:
+        try:
+            Dimension(name)
+        except ConfigurationError as error:
+            raise Unusable(f"--by: {error}") from None
+        if known is not None and name not in {*known, *COMMON_DIMENSIONS}:
+            configured = ", ".join(known) or "none"
+            raise Unusable(f"--by: [segments] has no dimension {name!r}; configured: {configured}")
 
 
 def values_in(events: Iterable[Evaluated], dimension: str) -> tuple[tuple[str, ...], int]:
     """The values of ``dimension`` in the events, sorted, at most 64, and how many are left out.
 
-    Those left out count as ``other``, as does a value that is called so.
+    Those left out count as ``other``, as does a value that is called so. Raises `Unusable` if no event
+    carries a dimension of one's own: its name is misspelt.
     """
-    found = {
-        getattr(event, dimension) for _, event, _ in events if isinstance(event, CustomerEvent)
-    }
+    value_of = attrgetter(attribute_of(dimension))
+    found = {value_of(event) for _, event, _ in events if isinstance(event, CustomerEvent)}
+    if dimension not in COMMON_DIMENSIONS and found <= {None}:
+        raise Unusable(
+            f"--by: no event carries {dimension!r}: it is no customer dimension here, as "
+            f"{' and '.join(COMMON_DIMENSIONS)} are of all events"
+        )
     named = sorted(value for value in found if value is not None and value not in {OTHER, UNKNOWN})
     return tuple(named[:MAX_VALUES]), max(0, len(named) - MAX_VALUES)
 

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 
 import msgspec
 
 from agents.explain_panes import Pane, boundary, panes_of
 from agents.explain_question import MAX_PANES, Course, Labels, Question
 from agents.metric_docs import formula_of
-from schemas.events import CustomerEvent
+from schemas.events import CustomerEvent, attribute_of
 from schemas.records import Result
 from streams.config import CoreConfig
 from streams.evaluate import Evaluated
 from streams.moments import to_text
 from streams.provenance import PROVENANCE, SUM_NAMES, reads_of, rows_of
 from streams.pseudonyms import Pseudonyms
-from streams.segments import DIMENSIONS, OTHER, UNKNOWN, Values
+from streams.segments import OTHER, UNKNOWN, Values
 
 SAMPLES = 5
 
@@ -100,7 +101,7 @@ def explain(
             panes = [boundary(one) for one in published][-MAX_PANES:]
     inside = [one for one in events if question.looked_at_from_ms <= one[0] < question.at_ms]
     reads = reads_of(metric)
-    counts: Counter[type] = Counter(type(event) for _, event, _ in inside)
+    counts: Counter[type] = Counter(event.kind for _, event, _ in inside)
     labels = computed.segment, computed.dimensions
     return Explanation(
         metric=metric.name,
@@ -149,8 +150,7 @@ def _samples(
     """A few events of the window that the metric reads, spread over it, oldest first."""
     fitting = [(at, event) for at, event, _ in inside if isinstance(event, kinds)]
     for name, value in question.where.items():
-        if name in DIMENSIONS:
-            named: Values = getattr(config.segments, name)
+        if (named := config.segments.values_of(name)) is not None:
             owners = _owners(events, name, value, named, question.at_ms)
             fitting = [one for one in fitting if one[1].customer_id in owners]
         else:
@@ -166,10 +166,11 @@ def _owners(
 ) -> set[str]:
     """The customers whose newest word on the attribute is ``value``."""
     newest: dict[str, tuple[int, str | None]] = {}
+    value_of = attrgetter(attribute_of(name))
     for moment, event, _ in events:
         if moment >= at_ms or not isinstance(event, CustomerEvent):
             continue
-        said, known = getattr(event, name), newest.get(event.customer_id)
+        said, known = value_of(event), newest.get(event.customer_id)
         if known is None or (said is not None and (known[1] is None or moment >= known[0])):
             newest[event.customer_id] = (moment, said)
 

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from agents.evaluation import core_config, values_in
+from agents.evaluation import check_dimensions, core_config, values_in
 from agents.failures import Unusable
 from agents.settings import Settings
+from schemas.events import COMMON_DIMENSIONS
 from schemas.records import Result
 from streams.config import CoreConfig
 from streams.evaluate import Evaluated, evaluate
 from streams.metrics import Group, Metric, Needs
 from streams.provenance import rows_of
-from streams.segments import DIMENSIONS
+from streams.segments import OWN_LABELS
 from streams.sums import Additive, Cohort, Mark, Stock, row_of
 from streams.windows import DAY_MS, Window
 
@@ -111,18 +112,33 @@ def config_for(
     """The core's configuration for a question. A segment's values are those of the ``events``, else
     those of the settings. Raises `Unusable` for a segment or dimension that isn't there.
     """
-    by = tuple(name for name in question.where if name in DIMENSIONS)
+    by = dimensions_of(settings, question, in_files=events is not None)
     found = None if events is None else {name: values_in(events, name)[0] for name in by}
     config = core_config(settings, (question.window,), by, found)
     known = [
         labels_of(one) for one in evaluate(config, [], [question.at_ms], metrics=(question.metric,))
     ]
     if question.where not in known:
-        raise Unusable(_not_reported(question, known))
+        names = (*settings.segments,) if events is None else COMMON_DIMENSIONS
+        names = tuple(dict.fromkeys((*names, *by)))
+        raise Unusable(_not_reported(question, known, names))
     return config
 
 
-def _not_reported(question: Question, known: list[Labels]) -> str:
+def dimensions_of(settings: Settings, question: Question, *, in_files: bool) -> tuple[str, ...]:
+    """The customer dimensions among what the question names: those that are configured and the common
+    ones; where values are ``in_files``, whatever is no dimension of a metric. Raises `Unusable`.
+    """
+    known = {*COMMON_DIMENSIONS, *settings.segments}
+    own = {label for labels in OWN_LABELS.values() for label in labels}
+    found = tuple(
+        name for name in question.where if name in known or (in_files and name not in own)
+    )
+    check_dimensions(found)
+    return found
+
+
+def _not_reported(question: Question, known: list[Labels], names: tuple[str, ...]) -> str:
     metric, where = question.metric.name, question.where
     asked = ", ".join(f"{name}={value}" for name, value in where.items())
     same = [labels for labels in known if labels.keys() == where.keys()]
@@ -133,8 +149,8 @@ def _not_reported(question: Question, known: list[Labels]) -> str:
         hint = f"did you mean {' or '.join(close)}?" if close and len(where) == 1 else ""
         hint = hint or f"known: {'; '.join(','.join(labels.values()) for labels in same)}"
         return f"--by: {metric} is not reported for {asked}; {hint}"
-    own = {tuple(labels) for labels in known} - {(), *((name,) for name in DIMENSIONS)}
-    choices = [*DIMENSIONS, *(" with ".join(names) for names in sorted(own))]
+    own = {tuple(labels) for labels in known} - {(), *((name,) for name in names)}
+    choices = [*names, *(" with ".join(names) for names in sorted(own))]
     return (
         f"--by: {metric} is not reported by {' and '.join(where)}; it is by {', '.join(choices)} "
         "(one of them, with a value: segments and dimensions never combine)"

@@ -130,7 +130,7 @@ class _Reading:
         self._limit, self._advance = limit, advance
         self._core = settings.core(keyless=True)
         self._sources = {name: Source(number) for number, name in enumerate(self._topics.sources)}
-        self._decoder = Decoder(settings.money())
+        self._decoder = settings.decoder()
         self._partitioner = settings.kafka.partitioner
         self._doors: dict[int, Admission] = {}
         self._newest: dict[tuple[str, int], int] = {}

@@ -90,7 +90,7 @@ class Example(msgspec.Struct, frozen=True):
             raise ValueError(f"{self.file} holds lines that are no events: {reading.rejected}")
         config = CoreConfig(
             windows=WindowSet.of((Window.parse(self.window),), session_gap_ms=GAP_MS),
-            segments=Segments(reported=()),
+            segments=Segments(customer=()),
         )
         return {
             result.metric: result

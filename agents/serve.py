@@ -42,7 +42,7 @@ def create_serving(settings: Settings) -> Serving:
                     f"{name} can't have a value {EVERYONE!r}: on /metrics that means everyone"
                 )
     segments: dict[str, tuple[str, ...]] = {}
-    for name in config.segments.reported:
+    for name in config.segments.names:
         segments[name] = tuple(one.segment[name] for one in columns if name in one.segment)
     longest_hop_ms = max(hop_ms for _, hop_ms in windows)
     arguments = client_arguments(settings)

@@ -29,6 +29,7 @@ from agents.secret import SecretPlace, SecretUnusable, variable_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from schemas.decode import Decoder
     from schemas.money import Currencies
     from schemas.topics import Topics
     from streams.config import CoreConfig
@@ -289,21 +290,19 @@ class Settings(msgspec.Struct, frozen=True):
         fingerprint than the engine, and needs no key. Else SecretUnusable may be raised.
         """
         from streams.config import CoreConfig
-        from streams.segments import Segments, Values
+        from streams.segments import Segments, Values, dimensions
         from streams.windows import Window, WindowSet
 
-        lists = {name: Values(values) for name, values in self.segments.items()}
         return CoreConfig(
             windows=WindowSet.of(
                 tuple(Window.parse(text) for text in self.windows.hopping),
                 session_gap_ms=self.sessions.gap_ms,
             ),
             segments=Segments(
+                customer=dimensions(**self.segments),
                 channel=Values(self.channels.values),
                 network=Values(self.networks.values),
                 support=Values(self.support.channels),
-                reported=tuple(self.segments),
-                **lists,
             ),
             max_out_of_orderness_ms=self.time.max_out_of_orderness_ms,
             idle_after_ms=self.time.idle_after_ms,
@@ -352,6 +351,14 @@ class Settings(msgspec.Struct, frozen=True):
 
         rates = {name: Decimal(str(rate)) for name, rate in self.currencies.rates.items()}
         return Currencies(reporting=self.currencies.reporting, rates=rates)
+
+    def decoder(self, *others: str) -> Decoder:
+        """What turns records into events, with the configured currencies and customer dimensions, and
+        ``others`` that were asked for.
+        """
+        from schemas.decode import Decoder
+
+        return Decoder(self.money(), tuple(dict.fromkeys((*self.segments, *others))))
 
     def topics(self) -> Topics:
         """The names of all topics."""

@@ -4,6 +4,9 @@ A struct holds what came over the wire, already validated for type and range. Ev
 need one more step (an offset to apply, a rate to convert by); `schemas.decode` returns them beside
 the event, so that nothing past the decoder looks at ``occurred_at`` or ``amount`` again.
 
+A configuration may name customer dimensions of its own. Its events are of subclasses with a field for
+each (`event_types`), and say by ``kind`` which of the types here they are.
+
 The structs are untracked by the garbage collector (``gc=False``): they hold only atoms, and a
 worker makes a hundred thousand of them a second.
 """
@@ -12,8 +15,10 @@ from __future__ import annotations
 
 import datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from schemas.topics import Source
@@ -28,6 +33,9 @@ Amount = Decimal
 
 class CustomerEvent(Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
     """What every event carries."""
+
+    kind: ClassVar[type[CustomerEvent]]
+    """The type as it is declared here; no slower to look up than ``__class__``."""
 
     event_id: Id
     customer_id: Id
@@ -149,6 +157,8 @@ class NpsAnswered(CustomerEvent, frozen=True, kw_only=True, gc=False, tag="nps_a
 class TimePassed(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="time_passed"):
     """A control record: nothing older than ``until`` will follow on this topic-partition."""
 
+    kind: ClassVar[type[TimePassed]]
+
     until: Moment
 
 
@@ -159,6 +169,8 @@ class CustomerForgotten(
 
     It has the key and the partition of the customer's events, and is none of them.
     """
+
+    kind: ClassVar[type[CustomerForgotten]]
 
     customer_id: Id
     occurred_at: Moment
@@ -205,8 +217,50 @@ SOURCE_OF: dict[type, Source] = {
 CONTROLS: tuple[type, ...] = (TimePassed, CustomerForgotten)
 """The records that are no events."""
 
-TYPE_NAMES: dict[str, type] = {
-    str(kind.__struct_config__.tag): kind  # type: ignore[attr-defined]
-    for kind in (*SOURCE_OF, *CONTROLS)
-}
+TYPE_NAMES: dict[str, type] = {}
 """The wire name of each type."""
+for _kind in (*SOURCE_OF, *CONTROLS):
+    _kind.kind = _kind  # type: ignore[attr-defined]
+    TYPE_NAMES[str(_kind.__struct_config__.tag)] = _kind  # type: ignore[attr-defined]
+
+FIELD_NAMES = frozenset(
+    {"type"}.union(*(kind.__struct_encode_fields__ for kind in TYPE_NAMES.values()))  # type: ignore[attr-defined]
+)
+"""Every name that a field of some type has on the wire."""
+COMMON_DIMENSIONS = ("persona", "region")
+"""The customer dimensions that events carry in every configuration."""
+
+
+def attribute_of(dimension: str) -> str:
+    """The attribute of an event in which a customer dimension stands; its own ones have a prefix, so
+    that no name can hide anything.
+    """
+    return dimension if dimension in COMMON_DIMENSIONS else f"own_{dimension}"
+
+
+@cache
+def event_types(dimensions: tuple[str, ...] = ()) -> tuple[type, ...]:
+    """The types of `Event` with an optional string field for each of ``dimensions`` that isn't one of
+    the common ones; the types as they are where there is none. Controls are what they are.
+    """
+    own: list[Any] = [
+        (attribute_of(name), str | None, msgspec.field(name=name, default=None))
+        for name in dimensions
+        if name not in COMMON_DIMENSIONS
+    ]
+    if not own:
+        return tuple(TYPE_NAMES.values())
+    carrying = (
+        msgspec.defstruct(
+            kind.__name__,
+            own,
+            bases=(kind,),
+            module=__name__,
+            frozen=True,
+            kw_only=True,
+            gc=False,
+            namespace={"__doc__": kind.__doc__},
+        )
+        for kind in SOURCE_OF
+    )
+    return (*carrying, *CONTROLS)

@@ -8,11 +8,14 @@ interpreter's inline caches hit.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from itertools import product
+from operator import attrgetter
+from typing import Any, Final
 
 from xxhash import xxh3_64_digest
 
-from schemas.events import Event
+from schemas.events import Event, attribute_of
 from streams.customers import Customer
 from streams.segments import Segments
 
@@ -32,24 +35,49 @@ DIGEST = 6
 CELL: Final = 7
 """The place of the cell."""
 NO_ATTRIBUTES = -1
-"""The event carries neither persona nor region."""
+"""The event tells no customer dimension."""
 SOME_ATTRIBUTES = -2
-"""One is missing or not configured: it has to be looked at."""
+"""One is missing or has a value that is not configured: it has to be looked at."""
+
+Told = tuple[str | None, ...]
+"""What an event tells of its customer, by dimension."""
 
 
-def cells_by_attributes(segments: Segments) -> dict[tuple[str | None, str | None], int]:
-    """The cell of each configured persona and region together, and that an event carries neither."""
-    found: dict[tuple[str | None, str | None], int] = {
-        (persona, region): segments.cell(p, r)
-        for p, persona in enumerate(segments.persona.named)
-        for r, region in enumerate(segments.region.named)
+def reader_of(names: tuple[str, ...]) -> Callable[[Any], Told]:
+    """What an event tells of the customer dimensions of these names."""
+    attributes = tuple(map(attribute_of, names))
+    if len(attributes) > 1:
+        return attrgetter(*attributes)
+    return lambda event: tuple(getattr(event, name) for name in attributes)
+
+
+def cells_by_attributes(segments: Segments) -> dict[Told, int]:
+    """The cell of configured values of all dimensions together, and that an event tells nothing."""
+    named = (enumerate(dimension.values.named) for dimension in segments.customer)
+    found: dict[Told, int] = {
+        tuple(value for _, value in one): segments.cell(*(place for place, _ in one))
+        for one in product(*named)
     }
-    found[None, None] = NO_ATTRIBUTES
+    found[(None,) * len(segments.customer)] = NO_ATTRIBUTES
     return found
 
 
+class Cells:
+    """The cell that an event names by what it tells."""
+
+    __slots__ = ("_told", "by_attributes")
+
+    def __init__(self, segments: Segments) -> None:
+        self.by_attributes = cells_by_attributes(segments)
+        self._told = reader_of(segments.names)
+
+    def of(self, event: Event) -> int:
+        """The cell, or `NO_ATTRIBUTES` or `SOME_ATTRIBUTES`."""
+        return self.by_attributes.get(self._told(event), SOME_ATTRIBUTES)
+
+
 def arrival_of(
-    cells: dict[tuple[str | None, str | None], int],
+    cells: Cells,
     decoded: tuple[int, Event, int],
     order: int,
     contribution_ms: int,
@@ -64,7 +92,7 @@ def arrival_of(
         contribution_ms,
         event.customer_id,  # type: ignore[union-attr]
         xxh3_64_digest(event.event_id.encode()),  # type: ignore[union-attr]
-        cells.get((event.persona, event.region), SOME_ATTRIBUTES),  # type: ignore[union-attr]
+        cells.of(event),
     )
 
 

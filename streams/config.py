@@ -10,7 +10,7 @@ import msgspec
 from streams.segments import Segments
 from streams.windows import DAY_MS, DEFAULT_WINDOWS, HOUR_MS, MINUTE_MS, SECOND_MS, WindowSet
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 """Version of what a snapshot holds; raised whenever its meaning changes."""
 REPLAY_LAG_MS = HOUR_MS
 """A partition is in replay while its newest record is older than its record timestamp by more than
@@ -56,7 +56,7 @@ class CoreConfig(msgspec.Struct, frozen=True, kw_only=True):
             STATE_FORMAT,
             [str(window) for window in self.windows.windows],
             self.windows.session_gap_ms,
-            msgspec.to_builtins(self.segments),
+            msgspec.to_builtins(self.segments.identity),
             sorted(self.activity),
             *((self.pseudonyms,) if self.pseudonyms else ()),
         )

@@ -28,10 +28,7 @@ FIELDS = (
     "id",
     "cell",
     "target",
-    "persona",
-    "region",
-    "persona_at",
-    "region_at",
+    "told_at",
     "attributes_at",
     "touched",
     "first_activity",
@@ -84,7 +81,7 @@ class Customer(_Hot):
 
     __slots__ = ("slot", *(name for name in FIELDS if name not in HOT))
 
-    def __init__(self, identity: str, *, slot: int, persona: int, region: int, cell: int) -> None:
+    def __init__(self, identity: str, *, slot: int, cell: int) -> None:
         """A customer of whom nothing is known but the name."""
         self.slot = slot
         """Where `streams.recent_ids` keeps the hashes of the last event ids; no part of a row."""
@@ -93,12 +90,12 @@ class Customer(_Hot):
         """The cell in which the customer counts now."""
         self.target = cell
         """The cell by the newest attributes: taken at the next activity."""
-        self.persona = persona
-        self.region = region
-        self.persona_at = NEVER
-        self.region_at = NEVER
+        self.told_at: tuple[int, ...] | None = None
+        """When an event last told the value of each dimension, where that was not all of them at
+        once, unchanged; None for most.
+        """
         self.attributes_at = NEVER
-        """When an event last carried both attributes, unchanged."""
+        """When an event last told the values of all dimensions, unchanged."""
         self.touched = NEVER
         """Newest event time of any folded event."""
         self.first_activity = NEVER
@@ -142,6 +139,8 @@ class Customer(_Hot):
 
     def take_shape(self) -> None:
         """What came out of a row as plain lists becomes what it was."""
+        if self.told_at is not None:
+            self.told_at = tuple(self.told_at)
         if self.returns is not None:
             self.returns = _nested(self.returns)
         if self.contact is not None:

@@ -29,8 +29,6 @@ _UNKNOWN = 0xFFFFFFFF
 KEPT: tuple[tuple[str, str, bool], ...] = (
     ("cell", "<u2", False),
     ("target", "<u2", False),
-    ("persona", "u1", False),
-    ("region", "u1", False),
     ("first_activity", "<u4", True),
     ("last_activity", "<u4", True),
     ("last_visit", "<u4", True),
@@ -47,8 +45,7 @@ and about when it happened is ever asked.
 """
 FORGOTTEN: Mapping[str, str] = {
     "id": "only its hash is kept: the name comes with the next event",
-    "persona_at": "whatever comes now is newer",
-    "region_at": "whatever comes now is newer",
+    "told_at": "whatever comes now is newer",
     "attributes_at": "whatever comes now is newer",
     "touched": "only says how long the customer has been silent, which is long enough",
     "first_order_cell": "for an order older than the first, which would come too late",

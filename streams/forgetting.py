@@ -15,7 +15,7 @@ from streams.state import State
 
 def is_forgetting(arrival: Arrival) -> bool:
     """Whether this is no event, but says that a customer is forgotten."""
-    return arrival[2].__class__ is CustomerForgotten
+    return arrival[2].kind is CustomerForgotten
 
 
 def fold_and_forget(state: State, arrivals: Sequence[Arrival]) -> list[Arrival]:

@@ -246,7 +246,7 @@ class Partition:
         wait = self._fresh.append
         for arrival in admitted.arrivals:
             at = arrival[0]
-            kind = arrival[2].__class__
+            kind = arrival[2].kind
             if kind is CustomerForgotten:
                 time.value = watermark
                 self._receive_forgetting(source, arrival)
@@ -280,7 +280,7 @@ class Partition:
         for arrival in admitted.arrivals:
             if arrival[1] & OFFSET_MASK >= known:
                 later.arrivals.append(arrival)
-            elif arrival[0] >= folded_to and arrival[2].__class__ is not TimePassed:
+            elif arrival[0] >= folded_to and arrival[2].kind is not TimePassed:
                 if is_forgetting(arrival):
                     if arrival[1] & OFFSET_MASK < self._forgotten_to[source]:
                         continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from schemas.events import (
+    COMMON_DIMENSIONS,
     SOURCE_OF,
     CsatAnswered,
     CustomerEvent,
@@ -31,7 +32,7 @@ from streams.sums import Additive, Cohort, Distribution, Mark, Stock, row_of
 
 COMMON = ("type", "event_id", "customer_id", "occurred_at", "schema_version")
 """Fields that every event is accepted, recognised and placed by."""
-CELL = ("persona", "region")
+CELL = COMMON_DIMENSIONS
 """Fields that say whose count it is; any event can move a customer to another cell."""
 
 Reads = dict[type[CustomerEvent], tuple[str, ...]]

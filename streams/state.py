@@ -33,7 +33,7 @@ from schemas.events import (
     TicketReplied,
     TicketResolved,
 )
-from streams.arrivals import CELL, CUSTOMER, NO_ATTRIBUTES, Arrival, name_in
+from streams.arrivals import CELL, CUSTOMER, NO_ATTRIBUTES, Arrival, name_in, reader_of
 from streams.config import CoreConfig
 from streams.contacts import Contact
 from streams.customers import NO_SESSION, NO_SLOT, Customer, Return
@@ -122,12 +122,13 @@ class State:
         self._channels = len(segments.channel.all)
         self._channel_values = segments.channel
         self._channel_index = segments.channel.index()
-        self._personas = segments.persona.index()
-        self._regions = segments.region.index()
-        self._other_persona = segments.persona.other
-        self._other_region = segments.region.other
-        self._region_count = len(segments.region.all)
-        self._nowhere = segments.cell(segments.persona.unknown, segments.region.unknown)
+        self._told = reader_of(segments.names)
+        self._dimensions = tuple(
+            (one.values.index(), one.values.other, stride, len(one.values.all))
+            for one, stride in zip(segments.customer, segments.strides, strict=True)
+        )
+        self._never_told = (NEVER,) * len(segments.customer)
+        self._nowhere = segments.nowhere
         self._views_are_activity = "page_viewed" in config.activity
         self._orders_are_activity = "order_placed" in config.activity
         self._active_kinds = frozenset(
@@ -183,11 +184,11 @@ class State:
                 pane_start, pane_end = timeline.pane_start, timeline.pane_end
             customer.touched = at
             if cell == customer.target:
-                # Nearly always both attributes are there, known and unchanged.
+                # Nearly always the values of all dimensions are there, listed and unchanged.
                 customer.attributes_at = at
             elif cell != NO_ATTRIBUTES:
                 self._take_attributes(customer, event, at)
-            kind = event.__class__
+            kind = event.kind
             if kind is PageViewed:
                 start = customer.session_start
                 if start >= 0 and (
@@ -281,7 +282,7 @@ class State:
 
     def _fold_other(self, customer: Customer, event: Event, at: int, micros: int) -> None:
         """An on-time event that is neither a page view nor an order."""
-        kind = event.__class__
+        kind = event.kind
         if kind is SessionEnded:
             self._expire_session(customer, at)
         is_activity = kind in self._active_kinds
@@ -305,7 +306,7 @@ class State:
         """Count an event that is neither view, order nor end of a session, on time or late; returns
         the stage that it reaches.
         """
-        kind, timeline = event.__class__, self.timeline
+        kind, timeline = event.kind, self.timeline
         if kind is SocialInteracted:
             self._social.fold(customer, event, at)  # type: ignore[arg-type]
         elif kind in _TICKET_EVENTS:
@@ -379,7 +380,7 @@ class State:
         self._journey.expire(customer, watermark_ms)
         if cell != NO_ATTRIBUTES:
             self._take_attributes(customer, event, at)
-        kind = event.__class__
+        kind = event.kind
         is_activity = (
             self._views_are_activity
             if kind is PageViewed
@@ -617,9 +618,7 @@ class State:
         """A customer whose first event carries the attributes of ``cell``, as far as it is one."""
         if cell < 0:
             cell = self._nowhere
-        persona, region = divmod(cell, self._region_count)
-        slot = self.recent_ids.take_slot()
-        customer = Customer(identity, slot=slot, persona=persona, region=region, cell=cell)
+        customer = Customer(identity, slot=self.recent_ids.take_slot(), cell=cell)
         self.customers[identity] = customer
         return customer
 
@@ -649,19 +648,19 @@ class State:
             self.forgotten.append(identity)
 
     def _take_attributes(self, customer: Customer, event: Event, at: int) -> None:
-        """The newest value of each attribute by event time decides the cell the customer will
+        """The newest value of each dimension by event time decides the cell the customer will
         take.
         """
-        persona, region = event.persona, event.region  # type: ignore[union-attr]
-        both = customer.attributes_at
-        if persona is not None and at >= max(customer.persona_at, both):
-            customer.persona = self._personas.get(persona, self._other_persona)
-            customer.persona_at = at
-        if region is not None and at >= max(customer.region_at, both):
-            customer.region = self._regions.get(region, self._other_region)
-            customer.region_at = at
-        customer.target = customer.persona * self._region_count + customer.region
-        if customer.last_activity == NEVER and customer.target != customer.cell:
+        if at < customer.attributes_at:
+            return
+        target, moments = customer.target, list(customer.told_at or self._never_told)
+        for place, value in enumerate(self._told(event)):
+            if value is not None and at >= moments[place]:
+                index, other, stride, count = self._dimensions[place]
+                target += (index.get(value, other) - target // stride % count) * stride
+                moments[place] = at
+        customer.target, customer.told_at = target, tuple(moments)
+        if customer.last_activity == NEVER and target != customer.cell:
             # Before the first activity a change takes effect at once; an order may have left marks
             # all the same.
             self._move(customer, at)

@@ -50,8 +50,9 @@ moves on to the last --at. Exit status 3 says that some lines were rejected; the
     "--by",
     "by",
     multiple=True,
-    type=click.Choice(["persona", "region"]),
-    help="Also by the values of this customer dimension. Repeatable.",
+    metavar="DIMENSION",
+    help="Also by the values of this customer dimension: persona, region, or one of [segments] or of "
+    "the events. Repeatable.",
 )
 @click.option(
     "--format",
@@ -81,7 +82,6 @@ def command(
     from agents import evaluation
     from agents.event_files import shown_lines
     from agents.settings import Settings
-    from schemas.decode import Decoder
     from streams.evaluate import check_instants, evaluate
 
     settings = Settings.load(config_file)
@@ -89,9 +89,10 @@ def command(
     wanted = evaluation.chosen_metrics(metrics)
     instants = tuple(dict.fromkeys(ats))
     check_instants(instants, chosen)
+    evaluation.check_dimensions(by, None if config_file is None else settings.segments)
     with evaluation.no_collection():
         with shown_lines(files) as lines:
-            reading = evaluation.read_events(lines, Decoder(settings.money()))
+            reading = evaluation.read_events(lines, settings.decoder(*by))
         found = None
         if config_file is None:
             found = {name: _values(reading.events, name) for name in by}

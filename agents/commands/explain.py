@@ -81,7 +81,7 @@ def command(  # noqa: PLR0913 - one for each option
     """
     from agents.evaluation import metric_named, no_collection
     from agents.explain import explain
-    from agents.explain_question import Question, config_for, where_of
+    from agents.explain_question import Question, config_for, dimensions_of, where_of
     from streams.evaluate import check_instants
     from streams.windows import Window
 
@@ -93,9 +93,10 @@ def command(  # noqa: PLR0913 - one for each option
     # Without a configuration the segments of files are those that are in them; else what can't be
     # asked is said before anything is read.
     values_found = bool(files) and config_file is None
+    dimensions = dimensions_of(settings, question, in_files=values_found)
     config = None if values_found else config_for(settings, question)
     with no_collection():
-        evidence = _evidence(settings, question, files, limit)
+        evidence = _evidence(settings, question, dimensions, files, limit)
         if config is None:
             config = config_for(settings, question, evidence.events)
         explanation = explain(
@@ -122,7 +123,11 @@ def command(  # noqa: PLR0913 - one for each option
 
 
 def _evidence(
-    settings: Settings, question: Question, files: tuple[str, ...], limit: int
+    settings: Settings,
+    question: Question,
+    dimensions: tuple[str, ...],
+    files: tuple[str, ...],
+    limit: int,
 ) -> Evidence:
     from agents.explain_reading import of_files, of_kafka
 
@@ -132,7 +137,6 @@ def _evidence(
         with progress_bar("reading", None) as advance:
             return of_kafka(settings, question, limit=limit, advance=advance)
     from agents.event_files import shown_lines
-    from schemas.decode import Decoder
 
     with shown_lines(files) as lines:
-        return of_files(lines, Decoder(settings.money()), question)
+        return of_files(lines, settings.decoder(*dimensions), question)

@@ -28,7 +28,7 @@ from streams.config import CoreConfig
 from streams.evaluate import evaluate
 from streams.metrics import BY_NAME
 from streams.moments import from_text, to_text
-from streams.segments import Segments, Values
+from streams.segments import Segments, Values, dimensions
 from streams.windows import Window, WindowSet, duration_ms
 from tests.oracle.customers import OracleConfig
 from tests.oracle.metrics import compute
@@ -55,8 +55,9 @@ class Story:
             ),
             activity=frozenset(told.pop("activity", ("page_viewed", "order_placed"))),
             segments=Segments(
-                persona=Values(tuple(told.pop("personas", ()))),
-                region=Values(tuple(told.pop("regions", ()))),
+                customer=dimensions(
+                    persona=tuple(told.pop("personas", ())), region=tuple(told.pop("regions", ()))
+                ),
                 channel=Values(tuple(told.pop("channels", ()))),
                 network=Values(tuple(told.pop("networks", ()))),
                 support=Values(tuple(told.pop("support_channels", ()))),
@@ -76,8 +77,7 @@ class Story:
         oracle = OracleConfig(
             session_gap_ms=self.config.windows.session_gap_ms,
             base_ms=self.config.windows.base_ms,
-            personas=segments.persona.named,
-            regions=segments.region.named,
+            segments={one.name: one.values.named for one in segments.customer},
             channels=segments.channel.named,
             networks=segments.network.named,
             support_channels=segments.support.named,

@@ -24,7 +24,7 @@ UNKNOWN = "unknown"
 EXACT = Context(prec=60)
 WITHDRAWALS = ("unlike", "unfollow", "delete")
 
-Cell: TypeAlias = tuple[str, str]
+Cell: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,10 @@ class OracleConfig:
 
     session_gap_ms: int = 1_800_000
     base_ms: int = 10_000
-    personas: tuple[str, ...] = ()
-    regions: tuple[str, ...] = ()
+    segments: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: {"persona": (), "region": ()}
+    )
+    """The values of each customer dimension."""
     channels: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     support_channels: tuple[str, ...] = ()
@@ -104,9 +106,8 @@ class _Customer:
         self._config = config
         self._facts = facts
         self._seq = 0
-        self._persona: tuple[int, str] | None = None
-        self._region: tuple[int, str] | None = None
-        self._cell: Cell = (UNKNOWN, UNKNOWN)
+        self._told: dict[str, tuple[int, str]] = {}
+        self._cell: Cell = (UNKNOWN,) * len(config.segments)
         self._last_activity: int | None = None
         self._session: _Session | None = None
         self._previous_start: int | None = None
@@ -196,16 +197,15 @@ class _Customer:
                     facts.durations.append((*who, what, length))
 
     def _learn(self, event: Mapping[str, Any], time: int) -> None:
-        persona, region = event.get("persona"), event.get("region")
-        if persona is not None and (self._persona is None or time >= self._persona[0]):
-            self._persona = (time, persona)
-        if region is not None and (self._region is None or time >= self._region[0]):
-            self._region = (time, region)
+        for name in self._config.segments:
+            value = event.get(name)
+            if value is not None and (name not in self._told or time >= self._told[name][0]):
+                self._told[name] = (time, value)
 
     def _known_cell(self) -> Cell:
-        return (
-            _listed(self._persona and self._persona[1], self._config.personas),
-            _listed(self._region and self._region[1], self._config.regions),
+        return tuple(
+            _listed(self._told[name][1] if name in self._told else None, values)
+            for name, values in self._config.segments.items()
         )
 
     def _closing_moment(self, session: _Session) -> int:

@@ -1,6 +1,6 @@
 """The stages of one customer, from the definitions: where they stand, and every move with its moment.
 
-Rows are (customer, seq, moment, stage left, stage entered, time in the stage left, persona, region); the first
+Rows are (customer, seq, moment, stage left, stage entered, time in the stage left, the cell); the first
 has no stage left. A lapse stands where silence ended it, even if nothing follows: a tick at t sees it iff its
 moment lies before t.
 """
@@ -60,12 +60,12 @@ class Journey:
 
     # -- what follows
 
-    def lapse_before(self, place: int, cell: tuple[str, str]) -> None:
+    def lapse_before(self, place: int, cell: tuple[str, ...]) -> None:
         """Silence that ended before `place` comes first, in the cell held until then."""
         if self._stage is not None and self._stage != LAPSED and self._due() < place:
             self._move(LAPSED, self._due(), cell)
 
-    def move_on(self, place: int, activity: int | None, cell: tuple[str, str]) -> None:
+    def move_on(self, place: int, activity: int | None, cell: tuple[str, ...]) -> None:
         """After an event: at most one move. `activity` is its time if it is one."""
         if self._stage is None:
             self._enter("aware", place, cell)
@@ -78,7 +78,7 @@ class Journey:
         elif RANK[self._reached()] > RANK[str(self._stage)]:
             self._move(self._reached(), place, cell)
 
-    def finish(self, cell: tuple[str, str]) -> None:
+    def finish(self, cell: tuple[str, ...]) -> None:
         """Nothing follows: one day the customer lapses."""
         if self._stage is not None and self._stage != LAPSED:
             self._move(LAPSED, self._due(), cell)
@@ -94,14 +94,14 @@ class Journey:
         entered, active = self._entered, self._last_activity
         return (entered if active is None else max(active, entered)) + LAPSE_MS
 
-    def _move(self, stage: str, moment: int, cell: tuple[str, str]) -> None:
+    def _move(self, stage: str, moment: int, cell: tuple[str, ...]) -> None:
         self._row(self._stage, stage, moment, moment - self._entered, cell)
 
-    def _enter(self, stage: str, moment: int, cell: tuple[str, str]) -> None:
+    def _enter(self, stage: str, moment: int, cell: tuple[str, ...]) -> None:
         self._row(None, stage, moment, 0, cell)
 
     def _row(
-        self, left: str | None, stage: str, moment: int, dwell: int, cell: tuple[str, str]
+        self, left: str | None, stage: str, moment: int, dwell: int, cell: tuple[str, ...]
     ) -> None:
         self._rows.append((self._customer, len(self._rows), moment, left, stage, dwell, *cell))
         self._stage, self._entered = stage, moment

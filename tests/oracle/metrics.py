@@ -64,13 +64,13 @@ def compute(
     config: OracleConfig,
     ticks: Iterable[tuple[int, int]],
 ) -> dict[Key, Expected]:
-    """Compute all metrics for each (t, w) of `ticks`: everyone, by persona, by region, by their own dimension."""
+    """Compute all metrics for each (t, w) of `ticks`: everyone, by each customer dimension, by their own."""
     wanted = sorted(set(ticks))
-    counted = count(derive(judged, config), wanted)
+    counted = count(derive(judged, config), wanted, tuple(config.segments))
     observed = _observed_from(counted, config)
     customers = [("", "")]
-    customers += [("persona", label) for label in (*config.personas, OTHER, UNKNOWN)]
-    customers += [("region", label) for label in (*config.regions, OTHER, UNKNOWN)]
+    for name, values in config.segments.items():
+        customers += [(name, label) for label in (*values, OTHER, UNKNOWN)]
     own = own_labels(config)
     columns = {*customers, *chain.from_iterable(own.values())}
     expected: dict[Key, Expected] = {}

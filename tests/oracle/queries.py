@@ -2,6 +2,10 @@
 
 A window is [t - w, t), a row takes part when its place lies before t (see `tests.oracle.customers`), and nothing
 is carried from one tick to the next. Levels are asked at t itself and are the same for every window.
+
+Every table that says where a customer counts has a column for each customer dimension, `in_` and its name. In the
+texts here `$cell` stands for these columns, `$typed` for them and their type, `$newest` for the newest of each,
+each with a comma before it; `_filled` puts them in.
 """
 
 from __future__ import annotations
@@ -23,51 +27,42 @@ SCHEMA = {
     "ticks": "t BIGINT, w BIGINT",
     "events": (
         "customer VARCHAR, seq BIGINT, type VARCHAR, moment BIGINT, place BIGINT,"
-        " micros BIGINT, persona VARCHAR, region VARCHAR"
+        " micros BIGINT$typed"
     ),
-    "activities": (
-        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT, persona VARCHAR, region VARCHAR"
-    ),
-    "cells": "customer VARCHAR, seq BIGINT, place BIGINT, persona VARCHAR, region VARCHAR",
-    "started": (
-        "customer VARCHAR, moment BIGINT, previous BIGINT, persona VARCHAR, region VARCHAR,"
+    "activities": "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT$typed",
+    "cells": "customer VARCHAR, seq BIGINT, place BIGINT$typed",
+    "started": "customer VARCHAR, moment BIGINT, previous BIGINT$typed, channel VARCHAR",
+    "closed": (
+        "customer VARCHAR, moment BIGINT, length BIGINT, views BIGINT, converted BOOLEAN$typed,"
         " channel VARCHAR"
     ),
-    "closed": (
-        "customer VARCHAR, moment BIGINT, length BIGINT, views BIGINT, converted BOOLEAN,"
-        " persona VARCHAR, region VARCHAR, channel VARCHAR"
-    ),
     "social": (
-        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT, persona VARCHAR, region VARCHAR,"
+        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT$typed,"
         " network VARCHAR, withdrawn BOOLEAN, sentiment BIGINT, impressions BIGINT"
     ),
     "csat": (
-        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT, persona VARCHAR, region VARCHAR,"
+        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT$typed,"
         " channel VARCHAR, satisfied BOOLEAN"
     ),
-    "answers": (
-        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT, persona VARCHAR, region VARCHAR,"
-        " score BIGINT"
-    ),
+    "answers": "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT$typed, score BIGINT",
     "tickets": (
-        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT, persona VARCHAR, region VARCHAR,"
+        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT$typed,"
         " type VARCHAR, channel VARCHAR"
     ),
     "durations": (
-        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT, persona VARCHAR, region VARCHAR,"
+        "customer VARCHAR, seq BIGINT, moment BIGINT, place BIGINT$typed,"
         " what VARCHAR, length BIGINT"
     ),
     "backlog": "customer VARCHAR, place BIGINT, change BIGINT",
     "stages": (
-        "customer VARCHAR, seq BIGINT, moment BIGINT, before VARCHAR, stage VARCHAR, dwell BIGINT,"
-        " persona VARCHAR, region VARCHAR"
+        "customer VARCHAR, seq BIGINT, moment BIGINT, before VARCHAR, stage VARCHAR, dwell BIGINT$typed"
     ),
 }
 
 PREPARE = """
 CREATE TABLE instants AS SELECT DISTINCT t FROM ticks;
 CREATE TABLE cell_at AS  -- each customer's cell as the tick at t knows it
-  SELECT t, customer, arg_max(persona, seq) AS persona, arg_max(region, seq) AS region
+  SELECT t, customer$newest
   FROM instants JOIN cells ON place < t GROUP BY t, customer;
 CREATE TABLE first_order AS  -- by event time, ties by fold order
   SELECT t, customer, min(moment) AS moment, arg_min(seq, (moment, seq)) AS seq
@@ -81,12 +76,11 @@ CREATE TABLE now AS  -- what each customer did in the window, by any event howev
          bool_or(type = 'order_placed') AS bought
   FROM ticks JOIN events ON moment >= t - w AND moment < t AND place < t GROUP BY t, w, customer;
 CREATE TABLE active AS  -- the activities of the window, and of the one before
-  SELECT t, w, customer, seq, activities.moment, persona, region, activities.moment >= t - w AS this
+  SELECT t, w, customer, seq, activities.moment$cell, activities.moment >= t - w AS this
   FROM ticks JOIN activities ON moment >= t - 2 * w AND moment < t AND place < t;
 CREATE TABLE touched AS
-  SELECT t, w, customer, bool_or(this) AS this, bool_or(NOT this) AS previous,
-         arg_max(persona, seq) FILTER (NOT this) AS persona,
-         arg_max(region, seq) FILTER (NOT this) AS region
+  SELECT t, w, customer, bool_or(this) AS this, bool_or(NOT this) AS previous
+         $newest_before
   FROM active GROUP BY t, w, customer;
 CREATE TABLE answered AS  -- the latest answer by event time, ties by fold order
   SELECT t, customer, max(moment) AS moment, arg_max(score, (moment, seq)) AS score
@@ -114,7 +108,7 @@ def ranks(name: str, column: str, filtered: str, percents: Sequence[int]) -> dic
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Rows with (t, w, persona, region, ...), the counts over them, and by which columns of their own.
+    """Rows with (t, w, the cell, ...), the counts over them, and by which columns of their own.
 
     `own` names, for each dimension of the metrics' own, the column that holds its label.
     """
@@ -128,7 +122,7 @@ WINDOW = "moment >= t - w AND moment < t"
 SEEN = f"{WINDOW} AND place < t"
 QUERIES = (
     Query(
-        "SELECT t, w, e.type, e.micros, e.persona, e.region, e.seq <> f.seq AS repeated"
+        "SELECT t, w, e.type, e.micros$cell, e.seq <> f.seq AS repeated"
         " FROM ticks JOIN events e ON e.moment >= t - w AND e.moment < t AND e.place < t"
         " LEFT JOIN first_order f USING (t, customer)",
         {
@@ -161,7 +155,7 @@ QUERIES = (
         {"channel": "channel"},
     ),
     Query(
-        "SELECT t, w, visited, bought, persona, region, first_order.moment AS first"
+        "SELECT t, w, visited, bought$cell, first_order.moment AS first"
         " FROM now JOIN cell_at USING (t, customer) LEFT JOIN first_order USING (t, customer)",
         {
             "visitors": "count(*) FILTER (visited)",
@@ -171,7 +165,7 @@ QUERIES = (
         },
     ),
     Query(
-        "SELECT t, w, this, previous, cell_at.persona, cell_at.region, first_activity.moment AS first"
+        "SELECT t, w, this, previous$cell_at, first_activity.moment AS first"
         " FROM touched JOIN cell_at USING (t, customer) JOIN first_activity USING (t, customer)",
         {
             "active": "count(*) FILTER (this)",
@@ -188,8 +182,8 @@ QUERIES = (
         },
     ),
     Query(
-        "SELECT t, w, customer, moment // 86400000 AS day, arg_max(persona, seq) AS persona,"
-        " arg_max(region, seq) AS region FROM active WHERE this GROUP BY t, w, customer, day",
+        "SELECT t, w, customer, moment // 86400000 AS day$newest"
+        " FROM active WHERE this GROUP BY t, w, customer, day",
         {"active_days": "count(*)"},
     ),
     Query(
@@ -205,7 +199,7 @@ QUERIES = (
         {"network": "network"},
     ),
     Query(
-        "SELECT DISTINCT t, w, customer, cell_at.persona, cell_at.region"
+        "SELECT DISTINCT t, w, customer$cell_at"
         f" FROM ticks JOIN social ON {SEEN} AND NOT withdrawn JOIN cell_at USING (t, customer)",
         {"social_customers": "count(*)"},
     ),
@@ -265,17 +259,21 @@ QUERIES = (
 )
 
 
-def count(facts: Facts, ticks: Sequence[tuple[int, int]]) -> dict[Spot, dict[str, int]]:
-    """All counts by spot; `observed_from` stands at (t, 0, '', '')."""
+def count(
+    facts: Facts, ticks: Sequence[tuple[int, int]], dimensions: tuple[str, ...]
+) -> dict[Spot, dict[str, int]]:
+    """All counts by spot, the customer dimensions by these names; `observed_from` stands at (t, 0, '', '')."""
     counted: dict[Spot, dict[str, int]] = {}
-    with _empty_tables() as database:
+    with _empty_tables(dimensions) as database:
         for table, columns in SCHEMA.items():
             rows = ticks if table == "ticks" else getattr(facts, table)
             if rows:
-                _load(database, table, columns, rows)
-        database.execute(PREPARE)
+                _load(database, table, _filled(columns, dimensions), rows)
+        database.execute(_filled(PREPARE, dimensions))
         for query in QUERIES:
-            for t, w, dimension, label, *found in database.execute(_sql(query)).fetchall():
+            for t, w, dimension, label, *found in database.execute(
+                _sql(query, dimensions)
+            ).fetchall():
                 spot = counted.setdefault((t, w, dimension, label), {})
                 spot.update(zip(query.counts, (int(one or 0) for one in found), strict=True))
         observed = database.execute(
@@ -286,21 +284,36 @@ def count(facts: Facts, ticks: Sequence[tuple[int, int]]) -> dict[Spot, dict[str
     return counted
 
 
+def _filled(text: str, dimensions: tuple[str, ...]) -> str:
+    """A text about the cell as one about these dimensions."""
+
+    def listed(form: str) -> str:
+        return "".join(f", {form.format(f'in_{name}')}" for name in dimensions)
+
+    return (
+        text.replace("$typed", listed("{} VARCHAR"))
+        .replace("$newest_before", listed("arg_max({0}, seq) FILTER (NOT this) AS {0}"))
+        .replace("$newest", listed("arg_max({0}, seq) AS {0}"))
+        .replace("$cell_at", listed("cell_at.{}"))
+        .replace("$cell", listed("{}"))
+    )
+
+
 @cache
-def _opened() -> duckdb.DuckDBPyConnection:
+def _opened(dimensions: tuple[str, ...]) -> duckdb.DuckDBPyConnection:
     """One for all counts: most of them take less time than opening it."""
     database = duckdb.connect(":memory:", config={"threads": 1})
     # The tables are small: to look for the best plan takes longer than to follow any.
     database.execute("PRAGMA disable_optimizer")
     for table, columns in SCHEMA.items():
-        database.execute(f"CREATE TABLE {table} ({columns})")
+        database.execute(f"CREATE TABLE {table} ({_filled(columns, dimensions)})")
     return database
 
 
 @contextmanager
-def _empty_tables() -> Iterator[duckdb.DuckDBPyConnection]:
+def _empty_tables(dimensions: tuple[str, ...]) -> Iterator[duckdb.DuckDBPyConnection]:
     """Nothing of what is done with them stays."""
-    database = _opened()
+    database = _opened(dimensions)
     database.begin()
     try:
         yield database
@@ -308,15 +321,16 @@ def _empty_tables() -> Iterator[duckdb.DuckDBPyConnection]:
         database.rollback()
 
 
-def _sql(query: Query) -> str:
+def _sql(query: Query, dimensions: tuple[str, ...]) -> str:
     """Over everyone, and by each value of each dimension."""
-    columns = {"persona": "persona", "region": "region", **query.own}
+    columns = {**{name: f"in_{name}" for name in dimensions}, **query.own}
     chosen = ", ".join(f"{formula} AS {name}" for name, formula in query.counts.items())
     dimension = " ".join(f"WHEN grouping({column}) THEN '{by}'" for by, column in columns.items())
     sets = ", ".join(f"(t, w, {column})" for column in columns.values())
     return (
         f"SELECT t, w, CASE 0 {dimension} ELSE '' END, coalesce({', '.join(columns.values())}, ''),"
-        f" {chosen} FROM ({query.rows}) GROUP BY GROUPING SETS ((t, w), {sets})"
+        f" {chosen} FROM ({_filled(query.rows, dimensions)})"
+        f" GROUP BY GROUPING SETS ((t, w), {sets})"
     )
 
 

@@ -18,7 +18,7 @@ from streams.config import CoreConfig
 from streams.metrics import WindowTotals, results_of
 from streams.moments import to_text
 from streams.partition import Partition, TickSums
-from streams.segments import Segments, Values
+from streams.segments import Segments, Values, dimensions
 from streams.sparse import merged
 from streams.windows import Window, WindowSet
 from tests.oracle.customers import OracleConfig
@@ -38,8 +38,7 @@ from tests.rig.hand import Record
 RATES = {"EUR": "1.0837"}
 CURRENCIES = Currencies(rates={name: Decimal(rate) for name, rate in RATES.items()})
 SEGMENTS = Segments(
-    persona=Values(PERSONAS),
-    region=Values(REGIONS),
+    customer=dimensions(persona=PERSONAS, region=REGIONS),
     channel=Values(CHANNELS),
     network=Values(NETWORKS),
     support=Values(SUPPORT_CHANNELS),
@@ -77,8 +76,7 @@ def oracle_config_of(shape: Shape) -> OracleConfig:
     return OracleConfig(
         session_gap_ms=shape.session_gap_ms,
         base_ms=shape.base_ms,
-        personas=PERSONAS,
-        regions=REGIONS,
+        segments={"persona": PERSONAS, "region": REGIONS},
         channels=CHANNELS,
         networks=NETWORKS,
         support_channels=SUPPORT_CHANNELS,

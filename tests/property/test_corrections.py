@@ -17,7 +17,7 @@ from streams.evaluate import evaluate
 from streams.metrics import BY_NAME, METRICS
 from streams.moments import to_text
 from streams.rollup import RollUp
-from streams.segments import Segments, Values
+from streams.segments import Segments, Values, dimensions
 from streams.windows import HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.hand import Hand
 from tests.rig.told import FIELDS, T0
@@ -27,8 +27,7 @@ pytestmark = pytest.mark.property
 CONFIG = CoreConfig(
     windows=WindowSet.of([Window.parse("1h/10m"), Window.parse("6h/1h")]),
     segments=Segments(
-        persona=Values(("a",)),
-        reported=("persona",),
+        customer=dimensions(persona=("a",)),
         network=Values(("x",)),
         support=Values(("chat",)),
     ),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streams.config import CoreConfig
 from streams.metrics import BY_NAME
-from streams.segments import Segments, Values
+from streams.segments import Segments, dimensions
 from streams.windows import Window, WindowSet
 from tests.oracle.customers import OracleConfig
 from tests.oracle.lives import EPOCH_MS, HOUR_MS, MINUTE_MS
@@ -31,11 +31,13 @@ CONFIG = CoreConfig(
     windows=WindowSet.of(
         [Window.parse(text) for text in ("1h/30m", "2h/30m", "6h/1h", "1d/6h")], session_gap_ms=GAP
     ),
-    segments=Segments(persona=Values(("a", "b"))),
+    segments=Segments(customer=dimensions(persona=("a", "b"), region=())),
     max_out_of_orderness_ms=0,
     max_future_ms=1_000 * DAY_MS,
 )
-ORACLE = OracleConfig(session_gap_ms=GAP, base_ms=GAP, personas=("a", "b"))
+ORACLE = OracleConfig(
+    session_gap_ms=GAP, base_ms=GAP, segments={"persona": ("a", "b"), "region": ()}
+)
 
 Step: TypeAlias = tuple[Any, ...]
 """("pass", how long), or kind, stride, behind, customer, persona, name of session or ticket."""

@@ -15,7 +15,7 @@ from streams.config import CoreConfig
 from streams.customers import FIELDS, Customer
 from streams.evicted import FORGOTTEN, KEPT, ROW_BYTES, Evicted
 from streams.last_seen import NEVER
-from streams.segments import Segments, Values
+from streams.segments import Segments, dimensions
 from streams.state import SWEEP_EVERY_MS, retention_ms
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.durable import write
@@ -37,7 +37,7 @@ def test_a_compact_row_is_small() -> None:
 
 
 def somebody(identity: str, cell: int, moment: int) -> Customer:
-    customer = Customer(identity, slot=0, persona=cell % 3, region=cell % 5, cell=cell)
+    customer = Customer(identity, slot=0, cell=cell)
     customer.first_activity = customer.last_activity = moment
     customer.last_session_start = moment + 1
     return customer
@@ -88,7 +88,7 @@ def test_ten_thousand_who_left_are_all_found_again_after_a_restart() -> None:
 
 CONFIG = CoreConfig(
     windows=WindowSet.of([Window.parse("1h/10m"), Window.parse("6h/1h"), Window.parse("12h/1h")]),
-    segments=Segments(persona=Values(("a", "b")), region=Values(("x", "y"))),
+    segments=Segments(customer=dimensions(persona=("a", "b"), region=("x", "y"))),
     allowed_lateness_ms=2 * HOUR_MS,
 )
 RETENTION_MS = retention_ms(CONFIG)

@@ -267,7 +267,7 @@ def test_what_always_holds(shape: Shape, seed: int) -> None:
         assert total["active_customers"] <= total["active_days"]
         assert total["new_customers"] <= total["active_customers"]
         for metric in ("page_views", "sessions_closed", "orders", "repeat_orders", "active_days"):
-            for dimension in config.segments.reported:
+            for dimension in config.segments.names:
                 parts = [v for (d, _), v in values[metric].items() if d == dimension]
                 assert sum(parts) == total[metric]
         for metric in ("sessions_started", "sessions_closed", "sessions_converted"):

@@ -21,7 +21,7 @@ from streams.config import CoreConfig
 from streams.metrics import BY_NAME, METRICS, Kind, Metric, Needs
 from streams.provenance import rows_of
 from streams.rollup import RollUp
-from streams.segments import Segments, Values
+from streams.segments import Segments, Values, dimensions
 from streams.sums import Stock, row_of
 from streams.windows import DAY_MS, Window, WindowSet
 from tests.property.engine_runs import Run, partials_of
@@ -39,8 +39,10 @@ CONFIG = CoreConfig(
         [Window.parse(text) for text in ("6h/6h", "1d/6h", "7d/1d", "14d/1d", "28d/1d")]
     ),
     segments=Segments(
-        persona=Values(tuple(persona.name for persona in PERSONAS)),
-        region=Values(tuple(name for name, _, _ in REGIONS[1:])),
+        customer=dimensions(
+            persona=tuple(persona.name for persona in PERSONAS),
+            region=tuple(name for name, _, _ in REGIONS[1:]),
+        ),
         channel=Values(CHANNELS[1:]),
         network=Values(NETWORKS[1:]),
         support=Values(SUPPORT_CHANNELS[1:]),

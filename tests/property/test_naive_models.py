@@ -16,7 +16,7 @@ from schemas.records import PublishedResult, Result
 from streams.config import CoreConfig
 from streams.metrics import BY_NAME
 from streams.rollup import RollUp
-from streams.segments import Segments, Values
+from streams.segments import Segments, dimensions
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.oracle.lives import EPOCH_MS
 from tests.oracle.rules import SOURCES, Arrival, Fate, Rules, folded, time_of
@@ -179,7 +179,7 @@ def test_refunds_count_on_their_day_and_against_whoever_ever_ordered(story: list
 
 HOURLY = CoreConfig(
     windows=WindowSet.of([Window.parse(text) for text in ("30m/10m", "2h/10m", "3h/1h")]),
-    segments=Segments(persona=Values(("a", "b"))),
+    segments=Segments(customer=dimensions(persona=("a", "b"), region=())),
     max_out_of_orderness_ms=0,
     max_future_ms=1_000 * DAY_MS,
 )

@@ -52,9 +52,7 @@ def test_whole_batches_are_judged_as_the_rule_judges_event_by_event(
     *, batches: list[list[tuple[int, int, int]]], is_restored_between: bool
 ) -> None:
     recent, naive = RecentIds(), Naive()
-    customers = [
-        Customer(str(n), slot=recent.take_slot(), persona=0, region=0, cell=0) for n in range(5)
-    ]
+    customers = [Customer(str(n), slot=recent.take_slot(), cell=0) for n in range(5)]
     now = 20_000 * SILENCE_MS
     for batch in batches:
         arrivals: list[Arrival] = []
@@ -89,7 +87,7 @@ def test_more_customers_than_places_are_all_remembered() -> None:
 def test_a_slot_that_was_given_back_remembers_nothing() -> None:
     recent = RecentIds()
     slot = recent.take_slot()
-    customer = Customer("c", slot=slot, persona=0, region=0, cell=0)
+    customer = Customer("c", slot=slot, cell=0)
     assert recent.accept(slot, touched_ms=NEVER, now_ms=5, digest=digest(1))
     recent.release(customer)
     assert customer.slot == NO_SLOT

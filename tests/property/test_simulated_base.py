@@ -34,8 +34,10 @@ ATS = tuple(
 )
 ORACLE = OracleConfig(
     base_ms=1_800_000,
-    personas=tuple(persona.name for persona in PERSONAS[:-1]),
-    regions=tuple(name for name, _, _ in REGIONS[:-1]),
+    segments={
+        "persona": tuple(persona.name for persona in PERSONAS[:-1]),
+        "region": tuple(name for name, _, _ in REGIONS[:-1]),
+    },
     channels=CHANNELS[:-1],
     networks=NETWORKS[:-1],
     support_channels=SUPPORT_CHANNELS[:-1],
@@ -56,7 +58,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = (record.value + b"\n" for chunk in world.records() for record in chunk)
     (where / "events.jsonl").write_bytes(b"".join(lines))
     sections = {
-        "segments": {"persona": ORACLE.personas, "region": ORACLE.regions},
+        "segments": ORACLE.segments,
         "channels": {"values": ORACLE.channels},
         "networks": {"values": ORACLE.networks},
         "support": {"channels": ORACLE.support_channels},

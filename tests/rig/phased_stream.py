@@ -343,8 +343,7 @@ def oracle_config() -> OracleConfig:
     return OracleConfig(
         session_gap_ms=GAP_MS,
         base_ms=min(hop for _, hop in WINDOWS),
-        personas=PERSONAS,
-        regions=REGIONS,
+        segments={"persona": PERSONAS, "region": REGIONS},
         channels=CHANNELS,
         networks=NETWORKS,
         support_channels=SUPPORT_CHANNELS,

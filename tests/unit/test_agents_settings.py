@@ -94,7 +94,7 @@ def test_a_rate_must_be_a_positive_number(tmp_path: Path) -> None:
 
 def test_segments_are_closed_lists_of_known_dimensions(tmp_path: Path) -> None:
     settings = load('[segments]\nregion = ["emea", "apac"]\n', tmp_path)
-    assert settings.core().segments.reported == ("region",)
+    assert settings.core().segments.names == ("region",)
     assert "[segments] mood" in errors_of('[segments]\nmood = ["good"]\n', tmp_path)[0]
 
 

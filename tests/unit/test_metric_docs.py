@@ -35,7 +35,7 @@ def outcome(example: Example, lines: list[bytes]) -> dict[str, Result]:
     """The metrics for everyone and by channel, without the metrics' own names repeated."""
     config = CoreConfig(
         windows=WindowSet.of((Window.parse(example.window),), session_gap_ms=1_800_000),
-        segments=Segments(reported=()),
+        segments=Segments(customer=()),
     )
     decoded = [Decoder().decode(line) for line in lines]
     results = evaluate(config, decoded, [example.at_ms])

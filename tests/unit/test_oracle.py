@@ -16,7 +16,7 @@ MINUTE = 60_000
 GAP = 30 * MINUTE
 T0 = 1_700_006_400_000  # a UTC day begins
 CONFIG = OracleConfig(
-    personas=("a", "b"), regions=("n",), channels=("email",), rates={"EUR": "1.25"}
+    segments={"persona": ("a", "b"), "region": ("n",)}, channels=("email",), rates={"EUR": "1.25"}
 )
 SOURCE_OF = {"page_viewed": 0, "session_ended": 0, "social_interacted": 2}
 

@@ -14,7 +14,11 @@ pytestmark = pytest.mark.unit
 
 HOUR = 3_600_000
 T0 = 1_700_006_400_000
-CONFIG = OracleConfig(personas=("a", "b"), networks=("fedi",), support_channels=("chat", "phone"))
+CONFIG = OracleConfig(
+    segments={"persona": ("a", "b"), "region": ()},
+    networks=("fedi",),
+    support_channels=("chat", "phone"),
+)
 
 
 class Story:

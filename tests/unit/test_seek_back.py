@@ -7,7 +7,7 @@ import pytest
 
 from schemas.topics import Source
 from streams.config import CoreConfig
-from streams.segments import Segments, Values
+from streams.segments import Segments, Values, dimensions
 from streams.windows import Window, WindowSet
 from tests.rig.durable import write
 from tests.rig.hand import Hand, Record
@@ -20,8 +20,7 @@ CONFIG = CoreConfig(
         (Window.parse("1h/10m"), Window.parse("6h/1h")), session_gap_ms=HOUR_MS // 2
     ),
     segments=Segments(
-        persona=Values(("newcomer", "regular")),
-        region=Values(("north", "south")),
+        customer=dimensions(persona=("newcomer", "regular"), region=("north", "south")),
         channel=Values(("direct", "search")),
     ),
     allowed_lateness_ms=HOUR_MS,

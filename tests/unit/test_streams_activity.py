@@ -12,7 +12,7 @@ import pytest
 from schemas.events import TYPE_NAMES
 from schemas.records import Result
 from streams.config import CoreConfig
-from streams.segments import Segments, Values
+from streams.segments import Segments, dimensions
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.hand import Hand, view
 
@@ -20,7 +20,7 @@ T0 = 20_000 * DAY_MS
 END_MS = T0 + 4 * DAY_MS
 DEFAULT = CoreConfig(
     windows=WindowSet.of([Window.parse("6h/1h"), Window.parse("1d/6h")]),
-    segments=Segments(persona=Values(("a", "b"))),
+    segments=Segments(customer=dimensions(persona=("a", "b"), region=())),
     max_out_of_orderness_ms=0,
 )
 OF_ACTIVITY = (

@@ -57,10 +57,7 @@ def admit(
         partitions=4,
         partition_of=lambda key, partitions: (key[0] - ord("c")) % partitions,
     )
-    customers = {
-        name: Customer(name, slot=slot, persona=0, region=0, cell=0)
-        for slot, name in enumerate(known)
-    }
+    customers = {name: Customer(name, slot=slot, cell=0) for slot, name in enumerate(known)}
     return admission.admit(Source.SESSIONS, records, known=customers, start=start)
 
 

@@ -90,11 +90,12 @@ def test_every_log_of_the_open_pane_is_written() -> None:
 
 
 def somebody() -> Customer:
-    customer = Customer("c", slot=0, persona=1, region=2, cell=3)
+    customer = Customer("c", slot=0, cell=3)
     for number, name in enumerate(FIELDS):
         if name not in {"id", "is_armed", "returns", "session_id", "contact"}:
             setattr(customer, name, T0 + number)
     customer.session_id = "ü"
+    customer.told_at = (T0, NEVER, T0 + 1)
     customer.returns = (3, 2, (2, 1, None))
     customer.contact = Contact(tickets={"t": Ticket(T0, T0 + 5, channel=1, is_replied=True)})
     return customer

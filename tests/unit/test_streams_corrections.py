@@ -10,12 +10,12 @@ import pytest
 from agents.partials import Reporter
 from schemas.decode import Decoder
 from schemas.records import Partial, PublishedResult
-from streams.arrivals import arrival_of, cells_by_attributes
+from streams.arrivals import Cells, arrival_of
 from streams.config import CoreConfig
 from streams.metrics import BY_NAME
 from streams.partition import TickSums
 from streams.rollup import RollUp
-from streams.segments import Segments, Values
+from streams.segments import Segments, dimensions
 from streams.state import State
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, Window, WindowSet
 from tests.rig.hand import Hand, order, view
@@ -23,7 +23,7 @@ from tests.rig.told import T0
 
 CONFIG = CoreConfig(
     windows=WindowSet.of([Window.parse(text) for text in ("10m/1m", "30m/10m", "1h/10m", "6h/1h")]),
-    segments=Segments(persona=Values(("a",)), reported=("persona",)),
+    segments=Segments(customer=dimensions(persona=("a",))),
     allowed_lateness_ms=3 * DAY_MS,
 )
 MINUTES, HALF, HOUR, SIX = range(4)
@@ -124,7 +124,7 @@ def test_a_correction_that_waits_outlives_a_crash() -> None:
 
 
 def test_a_state_that_reports_to_nobody_corrects_for_nobody() -> None:
-    cells, decode, state = cells_by_attributes(CONFIG.segments), Decoder().decode, State(CONFIG)
+    cells, decode, state = Cells(CONFIG.segments), Decoder().decode, State(CONFIG)
     on_time, late = (
         arrival_of(cells, decode(json.dumps(view("c", at, name)).encode()), 0, at)
         for at, name in ((T0, "on time"), (T0 + 11 * HOUR_MS, "late"))

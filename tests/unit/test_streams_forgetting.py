@@ -218,7 +218,7 @@ def test_no_chunk_on_record_names_a_forgotten_customer(monkeypatch: pytest.Monke
 
 def test_who_is_forgotten_and_back_at_once_has_one_timer() -> None:
     wheel = Wheel()
-    customer = Customer("c", slot=0, persona=0, region=0, cell=0)
+    customer = Customer("c", slot=0, cell=0)
     for timer in ("c", customer, "d"):
         wheel.arm(1, timer)
     wheel.remove(customer)

@@ -81,14 +81,14 @@ def test_key_and_partition_are_checked_by_the_customers_own_id() -> None:
 def test_a_customer_known_by_pseudonym_stands_in_the_arrival() -> None:
     pseudonyms = Pseudonyms(KEY)
     name = pseudonyms.of(CANARY)
-    customer = Customer(name, slot=0, persona=0, region=0, cell=0)
+    customer = Customer(name, slot=0, cell=0)
     admitted = door(pseudonyms).admit(Source.SESSIONS, [record(0)], known={name: customer})
     assert admitted.arrivals[0][5] is customer
 
 
 def test_a_restored_customer_vouches_for_nothing_until_the_partition_was_checked() -> None:
     name = Pseudonyms(KEY).of(CANARY)
-    customer = Customer(name, slot=0, persona=0, region=0, cell=0)
+    customer = Customer(name, slot=0, cell=0)
     admitted = door(Pseudonyms(KEY), owner=1).admit(
         Source.SESSIONS, [record(0)], known={name: customer}
     )

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from streams.config import CoreConfig
-from streams.segments import Segments, Values
+from streams.segments import Segments, dimensions
 from streams.stages import LAPSE_MS
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.told import T0, Told
 
 CONFIG = CoreConfig(
     windows=WindowSet.of([Window.parse("1h/10m"), Window.parse("100d/10m")]),
-    segments=Segments(persona=Values(("a", "b"))),
+    segments=Segments(customer=dimensions(persona=("a", "b"), region=())),
 )
 END = T0 + HOUR_MS
 STAGES = ("aware", "engaged", "customer", "loyal", "lapsed")

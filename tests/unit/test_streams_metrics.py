@@ -22,11 +22,13 @@ from streams.metrics import (
     wilson,
 )
 from streams.quantiles import BINS, bins_of
-from streams.segments import Own, Segments, Values
+from streams.segments import Own, Segments, Values, dimensions
 from streams.sums import ROWS, Additive, Cohort, Mark, row_of
 from streams.windows import DAY_MS
 
-CONFIG = CoreConfig(segments=Segments(persona=Values(("a",)), channel=Values(("email",))))
+CONFIG = CoreConfig(
+    segments=Segments(customer=dimensions(persona=("a",), region=()), channel=Values(("email",)))
+)
 COLUMNS = CONFIG.segments.columns(Own.CHANNEL)
 WIDTH = CONFIG.segments.width
 EMAIL = 1 + 3 + 2

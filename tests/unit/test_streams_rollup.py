@@ -12,14 +12,14 @@ import pytest
 from schemas.records import Partial, PublishedBoundary, PublishedResult
 from streams.config import CoreConfig
 from streams.rollup import REMEMBERED_BOUNDARIES, RollUp, result_id
-from streams.segments import Segments, Values
+from streams.segments import Segments, Values, dimensions
 from streams.sparse import pairs_of
 from streams.sums import ROWS, Additive, Mark, row_of
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 
 CONFIG = CoreConfig(
     windows=WindowSet.of([Window.parse("1h/10m"), Window.parse("6h/1h")]),
-    segments=Segments(persona=Values(("a",)), channel=Values(("email",)), reported=("persona",)),
+    segments=Segments(customer=dimensions(persona=("a",)), channel=Values(("email",))),
     history_hop_ms=30 * MINUTE_MS,
 )
 COLUMNS = CONFIG.segments.width

@@ -7,13 +7,15 @@ import math
 import pytest
 
 from streams.config import CoreConfig
-from streams.segments import Segments, Values
+from streams.segments import Segments, Values, dimensions
 from streams.windows import HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.told import T0, Told
 
 CONFIG = CoreConfig(
     windows=WindowSet.of([Window.parse("1h/10m"), Window.parse("2h/10m")]),
-    segments=Segments(persona=Values(("a", "b")), support=Values(("chat",))),
+    segments=Segments(
+        customer=dimensions(persona=("a", "b"), region=()), support=Values(("chat",))
+    ),
 )
 END = T0 + HOUR_MS
 CLASSES = ("nps_promoters", "nps_passives", "nps_detractors")

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import msgspec
 import pytest
 
 from streams.config import CoreConfig
-from streams.segments import MAX_VALUES, Column, Own, Segments, Values
+from streams.segments import (
+    MAX_CELLS,
+    MAX_VALUES,
+    Column,
+    Dimension,
+    Own,
+    Segments,
+    Values,
+    dimensions,
+)
 from streams.stages import MOVES, STAGES
 from streams.windows import HOUR_MS, MINUTE_MS, ConfigurationError, Window, WindowSet
 
 BOTH = Segments(
-    persona=Values(("parent", "student")), region=Values(("eu",)), channel=Values(("email",))
+    customer=dimensions(persona=("parent", "student"), region=("eu",)),
+    channel=Values(("email",)),
 )
 
 
@@ -35,9 +47,44 @@ def test_other_and_unknown_follow_the_named_values() -> None:
     assert values.index() == {"a": 0, "b": 1}
 
 
-def test_a_dimension_that_events_do_not_carry_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="unknown customer dimension 'age'"):
-        Segments(reported=("persona", "age"))
+@pytest.mark.parametrize(
+    "name, why",
+    [
+        ("", "a letter first"),
+        ("Tier", "a letter first"),
+        ("2nd", "a letter first"),
+        ("_tier", "a letter first"),
+        ("price-group", "a letter first"),
+        ("amount", "events have already"),
+        ("customer_id", "events have already"),
+        ("type", "events have already"),
+        ("channel", "events have already"),
+        ("window", "results have already"),
+        ("stage", "results have already"),
+        ("from", "results have already"),
+    ],
+)
+def test_a_dimension_can_t_have_a_name_that_is_no_label_or_is_taken(name: str, why: str) -> None:
+    with pytest.raises(ConfigurationError, match=why):
+        Dimension(name)
+
+
+@pytest.mark.parametrize("name", ["persona", "tier", "price_group2", "class", "kind"])
+def test_a_dimension_may_have_any_other_name(name: str) -> None:
+    assert Segments(customer=(Dimension(name),)).names == (name,)
+
+
+def test_a_dimension_is_named_once() -> None:
+    with pytest.raises(ConfigurationError, match="named twice"):
+        Segments(customer=(Dimension("tier"), Dimension("region"), Dimension("tier")))
+
+
+def test_there_are_at_most_as_many_cells_as_two_bytes_can_name() -> None:
+    named = tuple(f"v{i}" for i in range(62))
+    most = dimensions(a=named, b=named, c=named[:14])
+    assert Segments(customer=most).cells == MAX_CELLS == 65_536
+    with pytest.raises(ConfigurationError, match="make 69,632 cells"):
+        Segments(customer=dimensions(a=named, b=named, c=named[:15]))
 
 
 def test_columns_are_everyone_then_customer_dimensions_then_channels() -> None:
@@ -85,23 +132,46 @@ def test_each_distribution_has_a_lane_for_each_of_its_columns() -> None:
     assert end - stage == 8 + len(STAGES)
 
 
+TIER = Dimension("tier", Values(("gold", "silver", "basic")))
+PERSONA, REGION = BOTH.customer
+
+
 @pytest.mark.parametrize(
-    "reported", [("persona", "region"), ("region", "persona"), ("region",), ()]
+    "customer, cells",
+    [
+        ((PERSONA, REGION), 12),
+        ((REGION, PERSONA), 12),
+        ((REGION,), 3),
+        ((), 1),
+        ((PERSONA, REGION, TIER), 60),
+        ((TIER, REGION, PERSONA), 60),
+    ],
 )
-def test_a_customer_counts_for_everyone_and_once_in_each_reported_dimension(
-    reported: tuple[str, ...],
+def test_a_customer_counts_for_everyone_and_once_in_each_dimension(
+    customer: tuple[Dimension, ...], cells: int
 ) -> None:
-    segments = msgspec.structs.replace(BOTH, reported=reported)
+    segments = msgspec.structs.replace(BOTH, customer=customer)
     columns = segments.columns()
-    for p, persona in enumerate(segments.persona.all):
-        for r, region in enumerate(segments.region.all):
-            cell = segments.cell(p, r)
-            counted = [columns[i].segment for i in segments.columns_of_cells()[cell]]
-            is_value = {"persona": persona, "region": region}
-            assert counted == [{}, *({name: is_value[name]} for name in reported)]
-            row = segments.cell_matrix()[cell]
-            assert sorted(row.nonzero()[0]) == sorted(segments.columns_of_cells()[cell])
-    assert segments.cells == 12
+    found = set()
+    for places in product(*(range(len(one.values.all)) for one in customer)):
+        cell = segments.cell(*places)
+        counted = [columns[i].segment for i in segments.columns_of_cells()[cell]]
+        told = zip(customer, places, strict=True)
+        assert counted == [{}, *({one.name: one.values.all[place]} for one, place in told)]
+        row = segments.cell_matrix()[cell]
+        assert sorted(row.nonzero()[0]) == sorted(segments.columns_of_cells()[cell])
+        found.add(cell)
+    assert found == set(range(cells))
+    assert segments.cells == cells
+    assert all(
+        column.segment.get("tier", "unknown") == "unknown"
+        for column in (columns[i] for i in segments.columns_of_cells()[segments.nowhere])
+    )
+
+
+def test_the_values_of_a_dimension_are_found_by_its_name() -> None:
+    assert BOTH.values_of("region") == Values(("eu",))
+    assert BOTH.values_of("tier") is None
 
 
 def test_the_fingerprint_changes_with_what_the_state_depends_on_and_with_nothing_else() -> None:
@@ -113,6 +183,19 @@ def test_the_fingerprint_changes_with_what_the_state_depends_on_and_with_nothing
         CoreConfig(activity=frozenset({"page_viewed"})),
     ]
     assert len({config.fingerprint for config in (plain, *other)}) == 5
+    segmented = [
+        CoreConfig(segments=Segments(customer=customer))
+        for customer in (
+            dimensions(persona=("a",), region=("b",)),
+            dimensions(region=("b",), persona=("a",)),
+            dimensions(persona=("a",), area=("b",)),
+            dimensions(persona=("a",), region=("b",), tier=()),
+            dimensions(persona=("a",), region=("b", "c")),
+            dimensions(persona=("a",)),
+            (),
+        )
+    ]
+    assert len({config.fingerprint for config in segmented}) == len(segmented)
     same = CoreConfig(allowed_lateness_ms=1, idle_after_ms=1, buffer_limit=1, history_hop_ms=1)
     assert same.fingerprint == plain.fingerprint
     assert CoreConfig(activity=frozenset({"order_placed", "page_viewed"})) == plain

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from streams.config import CoreConfig
-from streams.segments import Segments, Values
+from streams.segments import Segments, Values, dimensions
 from streams.windows import HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.told import T0, Told
 
 CONFIG = CoreConfig(
     windows=WindowSet.of([Window.parse("1h/10m"), Window.parse("2h/10m")]),
-    segments=Segments(persona=Values(("a", "b")), network=Values(("x",))),
+    segments=Segments(customer=dimensions(persona=("a", "b"), region=()), network=Values(("x",))),
 )
 END = T0 + HOUR_MS
 

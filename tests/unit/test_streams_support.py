@@ -6,13 +6,15 @@ import pytest
 
 from streams.config import CoreConfig
 from streams.contacts import MAX_TICKETS, REMEMBERED_MS
-from streams.segments import Segments, Values
+from streams.segments import Segments, Values, dimensions
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.told import T0, Told
 
 CONFIG = CoreConfig(
     windows=WindowSet.of([Window.parse("1h/10m"), Window.parse("100d/10m")]),
-    segments=Segments(persona=Values(("a", "b")), support=Values(("chat", "mail"))),
+    segments=Segments(
+        customer=dimensions(persona=("a", "b"), region=()), support=Values(("chat", "mail"))
+    ),
 )
 END = T0 + HOUR_MS
 ALL = 1
