@@ -19,7 +19,8 @@ from schemas.decode import Decoder
 from schemas.events import COMMON_DIMENSIONS, CustomerForgotten, Event, TimePassed
 from schemas.reasons import Reason, Rejected
 from schemas.topics import Source
-from streams.arrivals import NO_ATTRIBUTES, SOME_ATTRIBUTES, Arrival, cells_by_attributes, reader_of
+from streams.arrivals import NO_ATTRIBUTES, SOME_ATTRIBUTES, Arrival, cells_by_attributes
+from streams.attributes import reader_of
 from streams.config import CoreConfig
 from streams.customers import Customer
 from streams.pseudonyms import Pseudonyms

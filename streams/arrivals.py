@@ -8,14 +8,13 @@ interpreter's inline caches hit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import product
-from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from xxhash import xxh3_64_digest
 
-from schemas.events import Event, attribute_of
+from schemas.events import Event
+from streams.attributes import Told, reader_of
 from streams.customers import Customer
 from streams.segments import Segments
 
@@ -38,17 +37,6 @@ NO_ATTRIBUTES = -1
 """The event tells no customer dimension."""
 SOME_ATTRIBUTES = -2
 """One is missing or has a value that is not configured: it has to be looked at."""
-
-Told = tuple[str | None, ...]
-"""What an event tells of its customer, by dimension."""
-
-
-def reader_of(names: tuple[str, ...]) -> Callable[[Any], Told]:
-    """What an event tells of the customer dimensions of these names."""
-    attributes = tuple(map(attribute_of, names))
-    if len(attributes) > 1:
-        return attrgetter(*attributes)
-    return lambda event: tuple(getattr(event, name) for name in attributes)
 
 
 def cells_by_attributes(segments: Segments) -> dict[Told, int]:

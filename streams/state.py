@@ -33,7 +33,8 @@ from schemas.events import (
     TicketReplied,
     TicketResolved,
 )
-from streams.arrivals import CELL, CUSTOMER, NO_ATTRIBUTES, Arrival, name_in, reader_of
+from streams.arrivals import CELL, CUSTOMER, NO_ATTRIBUTES, Arrival, name_in
+from streams.attributes import taker_of
 from streams.config import CoreConfig
 from streams.contacts import Contact
 from streams.customers import NO_SESSION, NO_SLOT, Customer, Return
@@ -122,12 +123,7 @@ class State:
         self._channels = len(segments.channel.all)
         self._channel_values = segments.channel
         self._channel_index = segments.channel.index()
-        self._told = reader_of(segments.names)
-        self._dimensions = tuple(
-            (one.values.index(), one.values.other, stride, len(one.values.all))
-            for one, stride in zip(segments.customer, segments.strides, strict=True)
-        )
-        self._never_told = (NEVER,) * len(segments.customer)
+        self._take = taker_of(segments)
         self._nowhere = segments.nowhere
         self._views_are_activity = "page_viewed" in config.activity
         self._orders_are_activity = "order_placed" in config.activity
@@ -651,16 +647,8 @@ class State:
         """The newest value of each dimension by event time decides the cell the customer will
         take.
         """
-        if at < customer.attributes_at:
-            return
-        target, moments = customer.target, list(customer.told_at or self._never_told)
-        for place, value in enumerate(self._told(event)):
-            if value is not None and at >= moments[place]:
-                index, other, stride, count = self._dimensions[place]
-                target += (index.get(value, other) - target // stride % count) * stride
-                moments[place] = at
-        customer.target, customer.told_at = target, tuple(moments)
-        if customer.last_activity == NEVER and target != customer.cell:
+        self._take(customer, event, at)
+        if customer.last_activity == NEVER and customer.target != customer.cell:
             # Before the first activity a change takes effect at once; an order may have left marks
             # all the same.
             self._move(customer, at)
