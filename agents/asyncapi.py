@@ -96,7 +96,7 @@ def document(settings: Settings) -> dict[str, Any]:
         "servers": _servers(settings),
         "channels": channels,
         "operations": operations,
-        "components": {"messages": _messages()},
+        "components": {"messages": _messages(tuple(settings.segments))},
     }
 
 
@@ -161,11 +161,11 @@ def _operation(action: str, channel: str, settings: Settings) -> dict[str, Any]:
     return operation
 
 
-def _messages() -> dict[str, Any]:
+def _messages(dimensions: tuple[str, ...]) -> dict[str, Any]:
     outputs = output_schemas()
     events = {
         name: _message(name, schema, _NO_KEY if name == _TIME_PASSED else _CUSTOMER_KEY)
-        for name, schema in event_schemas().items()
+        for name, schema in event_schemas(dimensions).items()
     }
     return events | {name: _message(name, outputs[name], key) for name, key in _OUTPUT_KEYS.items()}
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from schemas.decode import KNOWN_VERSIONS, MAX_BYTES
-from schemas.events import SOURCE_OF, TYPE_NAMES
+from schemas.events import SOURCE_OF, TYPE_NAMES, event_types
 from schemas.records import (
     DeadLetter,
     LateRecord,
@@ -41,11 +41,13 @@ _AMOUNT = {
 }
 
 
-def event_schemas() -> dict[str, dict[str, Any]]:
-    """One schema for each event ``type``, the control records included."""
+def event_schemas(dimensions: tuple[str, ...] = ()) -> dict[str, dict[str, Any]]:
+    """One schema for each event ``type``, the control records included; events carry the customer
+    ``dimensions`` of these names beside the common ones.
+    """
     found = {}
-    for name, kind in TYPE_NAMES.items():
-        source = SOURCE_OF.get(kind)
+    for (name, declared), kind in zip(TYPE_NAMES.items(), event_types(dimensions), strict=True):
+        source = SOURCE_OF.get(declared)
         topic = "any input topic" if source is None else f"the {source.name.lower()} topic"
         found[name] = _schema(kind, f"heartline event: {name}")
         found[name]["$comment"] = f"Stands on {topic}; at most {MAX_BYTES} bytes."
@@ -57,9 +59,11 @@ def output_schemas() -> dict[str, dict[str, Any]]:
     return {name: _schema(kind, f"heartline output: {name}") for name, kind in OUTPUTS.items()}
 
 
-def bundle() -> dict[str, Any]:
-    """All schemas in one document, under ``$defs``; an input record is one of the events."""
-    events, outputs = event_schemas(), output_schemas()
+def bundle(dimensions: tuple[str, ...] = ()) -> dict[str, Any]:
+    """All schemas in one document, under ``$defs``; an input record is one of the events, which carry
+    these customer ``dimensions``.
+    """
+    events, outputs = event_schemas(dimensions), output_schemas()
     definitions = {
         name: {key: value for key, value in schema.items() if key != "$schema"}
         for name, schema in {**events, **outputs}.items()

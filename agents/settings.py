@@ -183,7 +183,11 @@ class Rollup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The pace of the engine and the bounds of what it holds."""
+    """The pace of the engine and the bounds of what it holds.
+
+    A pane takes as long as there are cells: with 2,500 it closes in 3.5 ms instead of 1.6 with the
+    default 36, with 10,000 in 14, with 30,000 in 140.
+    """
 
     checkpoint_interval_ms: int = msgspec.field(name="checkpoint_interval", default=1_000)
     tick_interval_ms: int = msgspec.field(name="tick_interval", default=200)
@@ -195,6 +199,8 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     buffered_batches: int = 4
     fetch_bytes: int = 1_048_576
     buffer_limit: int = 20_000
+    cell_budget: int = 2_500
+    """How many combinations of values the customer dimensions may have at most."""
 
 
 _DEFAULT_SEGMENTS: dict[str, tuple[str, ...]] = {
@@ -336,14 +342,9 @@ class Settings(msgspec.Struct, frozen=True):
 
     def series(self) -> int:
         """How many business series this configuration can have on `/metrics` at most."""
-        from streams.metrics import METRICS, Kind
+        from agents.budgets import series_of
 
-        core = self.core(keyless=True)
-        found = 0
-        for metric in METRICS:
-            lines = 1 if metric.kind is not Kind.RATIO else 3 + 2 * metric.has_interval
-            found += lines * len(core.segments.columns(metric.dimension))
-        return found * len(core.windows.windows)
+        return sum(series_of(self).values())
 
     def money(self) -> Currencies:
         """The currencies that amounts may have."""
@@ -368,6 +369,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     def _contradictions(self) -> list[str]:
         """What each key alone can't show."""
+        from agents.budgets import over_budget
+
         errors = [
             f"{self.source}: [{section}] {key}: is {value}: allowed: {low} to {high}"
             for section, key, value, low, high in (
@@ -386,16 +389,7 @@ class Settings(msgspec.Struct, frozen=True):
             )
             if not low <= value <= high
         ]
-        try:
-            series, budget = self.series(), self.serve.series_budget
-        except ValueError as error:
-            errors.append(f"{self.source}: [windows], [sessions], [time], [segments]: {error}")
-        else:
-            if series > budget:
-                errors.append(
-                    f"{self.source}: [serve] series_budget: is {budget}, but the windows, segments "
-                    f"and channels make up to {series} series: use fewer, or raise the budget"
-                )
+        errors += over_budget(self)
         for currency, rate in self.currencies.rates.items():
             try:
                 usable = 0 < Decimal(str(rate)) < Decimal("Infinity")
@@ -483,14 +477,18 @@ def _segments(
     given: dict[str, object], source: str, errors: list[str]
 ) -> dict[str, tuple[str, ...]]:
     """Each key is a customer dimension, its value the closed list of what it may be."""
+    from streams.segments import Dimension, Values
+
     found: dict[str, tuple[str, ...]] = {}
-    for dimension, values in given.items():
-        if dimension not in _DEFAULT_SEGMENTS:
-            allowed = ", ".join(_DEFAULT_SEGMENTS)
-            errors.append(f"{source}: [segments] {dimension}: events carry no such: {allowed}")
+    for name, values in given.items():
+        where = f"{source}: [segments] {name}"
+        try:
+            found[name] = msgspec.convert(values, tuple[str, ...])
+        except ValueError as error:
+            errors.append(f"{where}: {error}: list the values told apart")
             continue
         try:
-            found[dimension] = msgspec.convert(values, tuple[str, ...])
+            Dimension(name, Values(found[name]))
         except ValueError as error:
-            errors.append(f"{source}: [segments] {dimension}: {error}: list the values told apart")
+            errors.append(f"{where}: {error}")
     return found

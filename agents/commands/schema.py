@@ -39,18 +39,22 @@ Examples:
 )
 @config_option
 def command(folder: str | None, *, is_asyncapi: bool, config_file: str | None) -> None:
-    """Print the JSON Schemas of every event that Heartline reads and every record it writes."""
+    """Print the JSON Schemas of every event that Heartline reads and every record it writes; events
+    with the configured customer dimensions.
+    """
     from agents.asyncapi import document
     from agents.json_schemas import bundle, event_schemas, output_schemas
 
+    settings = load_settings(config_file)
+    dimensions = tuple(settings.segments)
     if folder is None:
-        printed = document(load_settings(config_file)) if is_asyncapi else bundle()
+        printed = document(settings) if is_asyncapi else bundle(dimensions)
         click.echo(_text(printed), nl=False)
         return
     if is_asyncapi:
         raise Unusable("--asyncapi prints the document; --out writes it beside the schemas anyway")
-    files = {Path("asyncapi.json"): document(load_settings(config_file))}
-    for group, schemas in (("events", event_schemas()), ("outputs", output_schemas())):
+    files = {Path("asyncapi.json"): document(settings)}
+    for group, schemas in (("events", event_schemas(dimensions)), ("outputs", output_schemas())):
         files |= {Path(group) / f"{name}.schema.json": one for name, one in schemas.items()}
     for path, content in files.items():
         try:

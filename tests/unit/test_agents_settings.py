@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
+from agents.budgets import series_of
 from agents.settings import Settings, SettingsError, parse_duration_ms
+from schemas.events import attribute_of
+
+THREE = """
+[segments]
+persona = ["newcomer", "regular", "loyal", "bargain"]
+region = ["north", "south", "east", "west"]
+tier = ["platinum", "gold", "silver", "basic", "trial"]
+"""
 
 
 def load(text: str, tmp_path: Path, **environment: str) -> Settings:
@@ -83,7 +92,57 @@ def test_too_many_series_are_refused_at_the_start(tmp_path: Path) -> None:
     series = load("", tmp_path).series()
     assert load(f"[serve]\nseries_budget = {series}\n", tmp_path).series() == series
     (error,) = errors_of(f"[serve]\nseries_budget = {series - 1}\n", tmp_path)
-    assert "[serve] series_budget" in error
+    assert f"[serve] series_budget: is {series - 1}, but there would be up to {series}" in error
+
+
+@pytest.mark.parametrize(
+    "text, most",
+    [
+        ('[segments]\nregion = ["n"]\ntier = ["gold", "silver"]\n', "[segments] tier"),
+        ("[segments]\n", "[channels] values"),
+    ],
+)
+def test_too_many_series_name_the_list_that_makes_most_of_them(
+    text: str, most: str, tmp_path: Path
+) -> None:
+    (error,) = errors_of(f"{text}[serve]\nseries_budget = 100\n", tmp_path)
+    assert f"most by {most} (" in error
+    assert "shorten a list, leave out a dimension or a window, or raise the budget" in error
+
+
+def test_the_parts_of_the_series_add_up_by_the_lists_that_make_them(tmp_path: Path) -> None:
+    plain = series_of(load("[segments]\n", tmp_path))
+    three = series_of(load(THREE, tmp_path))
+    own = {name: count for name, count in three.items() if name.startswith("[segments]")}
+    assert {name: count for name, count in three.items() if name not in own} == plain
+    assert own["[segments] tier"] * 6 == own["[segments] persona"] * 7
+
+
+def test_a_third_dimension_of_five_values_fits_without_raising_a_budget(tmp_path: Path) -> None:
+    settings = load(THREE, tmp_path)
+    assert settings.core().segments.cells == 252
+    assert settings.series() < settings.serve.series_budget / 2
+
+
+def test_too_many_cells_are_refused_at_the_start(tmp_path: Path) -> None:
+    assert load(f"[engine]\ncell_budget = 252\n{THREE}", tmp_path).core().segments.cells == 252
+    (error,) = errors_of(f"[engine]\ncell_budget = 251\n{THREE}", tmp_path)
+    assert "[engine] cell_budget: is 251, but the customer dimensions make 252 cells" in error
+    assert "persona 6 x region 6 x tier 7" in error
+    assert "[segments] tier has the most values: shorten a list, leave out a dimension" in error
+
+
+@pytest.mark.parametrize(
+    "budget, is_allowed", [(0, False), (36, True), (65_536, True), (65_537, False)]
+)
+def test_the_budget_of_cells_has_bounds_of_its_own(
+    budget: int, *, is_allowed: bool, tmp_path: Path
+) -> None:
+    text = f"[engine]\ncell_budget = {budget}\n"
+    if is_allowed:
+        assert load(text, tmp_path).engine.cell_budget == budget
+    else:
+        assert f"is {budget}: allowed: 1 to 65536" in errors_of(text, tmp_path)[0]
 
 
 def test_a_rate_must_be_a_positive_number(tmp_path: Path) -> None:
@@ -92,10 +151,39 @@ def test_a_rate_must_be_a_positive_number(tmp_path: Path) -> None:
     assert "USD" in errors_of("[currencies]\nrates = { USD = 0 }\n", tmp_path)[0]
 
 
-def test_segments_are_closed_lists_of_known_dimensions(tmp_path: Path) -> None:
-    settings = load('[segments]\nregion = ["emea", "apac"]\n', tmp_path)
-    assert settings.core().segments.names == ("region",)
-    assert "[segments] mood" in errors_of('[segments]\nmood = ["good"]\n', tmp_path)[0]
+def test_segments_are_closed_lists_of_the_dimensions_that_are_named(tmp_path: Path) -> None:
+    settings = load('[segments]\nregion = ["emea", "apac"]\nmood = ["good"]\n', tmp_path)
+    assert settings.core().segments.names == ("region", "mood")
+    assert load("[segments]\n", tmp_path).core().segments.names == ()
+    assert load("", tmp_path).core().segments.names == ("persona", "region")
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ('Tier = ["gold"]', "[segments] Tier: 'Tier' can't be the name"),
+        ('amount = ["1"]', "[segments] amount: 'amount' is a field that events have already"),
+        ('stage = ["a"]', "[segments] stage: 'stage' is a label that results have already"),
+        ('tier = ["gold", "other"]', "[segments] tier: values must differ"),
+        ("tier = 5", "[segments] tier: Expected `array`, got `int`: list the values told apart"),
+    ],
+)
+def test_what_is_wrong_with_a_dimension_is_said_with_its_key(
+    line: str, said: str, tmp_path: Path
+) -> None:
+    (error,) = errors_of(f"[segments]\n{line}\n", tmp_path)
+    assert said in error
+
+
+def test_the_decoder_of_the_settings_knows_the_configured_dimensions(tmp_path: Path) -> None:
+    event = (
+        b'{"type":"session_ended","event_id":"e","customer_id":"c","occurred_at":1772323200000,'
+        b'"tier":"gold","mood":"good"}'
+    )
+    settings = load(THREE, tmp_path)
+    assert getattr(settings.decoder().decode(event)[1], attribute_of("tier")) == "gold"
+    assert not hasattr(settings.decoder().decode(event)[1], attribute_of("mood"))
+    assert getattr(settings.decoder("mood").decode(event)[1], attribute_of("mood")) == "good"
 
 
 @pytest.mark.parametrize(
