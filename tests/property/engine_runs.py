@@ -94,7 +94,7 @@ class Run:
         self.too_late: list[tuple[int, int]] = []
         self._admission = Admission(
             config,
-            Decoder(CURRENCIES),
+            Decoder(CURRENCIES, config.segments.names),
             partition=0,
             partitions=1,
             partition_of=lambda _key, _partitions: 0,
