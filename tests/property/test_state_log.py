@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from streams import journal
 from streams.checkpoint import Keeper, LogRecord
 from streams.config import CoreConfig
 from streams.partition import Partition
+from streams.segments import dimensions
 from streams.state_log import StateLog, StateRefused
 from streams.windows import HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.durable import MemoryLog, write
@@ -226,9 +228,24 @@ def restore(log: MemoryLog, config: CoreConfig = CONFIG) -> Keeper:
     return log.read().restore(config, log.claim("y"))
 
 
-def test_another_configuration_is_refused_and_the_way_out_is_named() -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        CoreConfig(windows=WindowSet.of([Window.parse("1h/10m")])),
+        msgspec.structs.replace(
+            CONFIG, segments=msgspec.structs.replace(CONFIG.segments, customer=dimensions(tier=()))
+        ),
+        msgspec.structs.replace(
+            CONFIG,
+            segments=msgspec.structs.replace(
+                CONFIG.segments, customer=CONFIG.segments.customer[::-1]
+            ),
+        ),
+    ],
+    ids=["windows", "names of dimensions", "order of dimensions"],
+)
+def test_another_configuration_is_refused_and_the_way_out_is_named(other: CoreConfig) -> None:
     world = told(2)
-    other = CoreConfig(windows=WindowSet.of([Window.parse("1h/10m")]))
     with pytest.raises(
         StateRefused, match="put the configuration back, or `heartline state rebuild`"
     ):

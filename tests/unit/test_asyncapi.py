@@ -27,7 +27,8 @@ CONFIGURED = Settings.from_mapping(
             "topic_prefix": "shop",
             "partitions": 3,
             "partitioner": "crc32",
-        }
+        },
+        "segments": {"region": ["north"], "tier": ["gold", "silver"]},
     },
     source="test",
     environment={},
@@ -47,6 +48,17 @@ def without(node: dict[str, Any], *path: str) -> dict[str, Any]:
         inner = inner[name]
     del inner[path[-1]]
     return copy
+
+
+def test_events_list_the_customer_dimensions_of_the_configuration() -> None:
+    messages = made(CONFIGURED)["components"]["messages"]
+    without = made(Settings())["components"]["messages"]
+    for name, kind in TYPE_NAMES.items():
+        fields = messages[name]["payload"]["properties"]
+        assert ("tier" in fields) == (kind in SOURCE_OF)
+        assert set(fields) - {"tier"} == set(without[name]["payload"]["properties"])
+        if kind in SOURCE_OF:
+            assert fields["tier"] == fields["persona"]
 
 
 @pytest.mark.parametrize("settings", [Settings(), CONFIGURED], ids=["default", "configured"])

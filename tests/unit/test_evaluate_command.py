@@ -225,6 +225,49 @@ def test_by_with_a_configuration_takes_the_values_from_there(evaluate: Run, tmp_
     assert value(result, "visitors", segment={"persona": "other"}) == 1
 
 
+def test_by_a_dimension_of_ones_own_that_the_events_carry(evaluate: Run) -> None:
+    asked = ("-", "--at", AT, "--window", "1d/1h", "--by", "tier", "--by", "region")
+    events = [{**event, "tier": f"t{place}"} for place, event in enumerate(EVENTS)]
+    result = evaluate(*asked, stdin=lines(events))
+    assert result.exit_code == 0
+    found = [tuple(row["segment"].items()) for row in json.loads(result.stdout)]
+    names = list(dict.fromkeys(name for of in found for name, _ in of))
+    assert names == ["region", "tier"], "the common ones first"
+    assert value(result, "visitors", segment={"tier": "t1"}) == 0, "t0 is newer"
+    assert value(result, "visitors", segment={"tier": "t0"}) == 1
+    assert value(result, "visitors", segment={"region": "north"}) == 1
+
+
+def test_by_a_configured_dimension(evaluate: Run, tmp_path: Path) -> None:
+    config = tmp_path / "my.toml"
+    config.write_text('[segments]\ntier = ["gold"]\nregion = ["north"]\n', encoding="utf-8")
+    asked = ("-", "--at", AT, "--window", "1d/1h", "--config", str(config))
+    tiers = ("gold", "tin", "gold", 7, None)
+    events = [{**event, "tier": tier} for event, tier in zip(EVENTS, tiers, strict=True)]
+    result = evaluate(*asked, "--by", "region", "--by", "tier", stdin=lines(events))
+    assert result.exit_code == 3
+    assert result.stderr == "rejected lines: 1 (bad_type 1)\n"
+    visitors = {
+        tuple(row["segment"].items()): row["value"]
+        for row in json.loads(result.stdout)
+        if row["metric"] == "visitors"
+    }
+    assert visitors == {
+        (): 2,
+        (("tier", "gold"),): 2,
+        (("tier", "other"),): 0,
+        (("tier", "unknown"),): 0,
+        (("region", "north"),): 1,
+        (("region", "other"),): 0,
+        (("region", "unknown"),): 1,
+    }
+    result = evaluate(*asked, "--by", "colour", stdin=lines(EVENTS))
+    assert result.exit_code == 2
+    assert "[segments] has no dimension 'colour'; configured: tier, region" in result.stderr
+    result = evaluate(*asked, "--by", "persona", "--metric", "visitors", stdin=lines(EVENTS))
+    assert value(result, "visitors", segment={"persona": "other"}) == 2
+
+
 def test_more_than_64_values_are_cut_and_the_rest_is_other(evaluate: Run) -> None:
     events = [view(i, "2026-02-28T12:00:00Z", region=f"r{i:03}") for i in range(70)]
     result = evaluate(
@@ -275,7 +318,9 @@ def test_a_table_for_people(evaluate: Run) -> None:
         (["events.jsonl", "--at", AT, "--window", "1h/7m"], "multiple"),
         (["events.jsonl", "--at", AT, "--window", "1h/1d"], "exceed"),
         (["events.jsonl", "--at", AT, "--metric", "revenu"], "did you mean revenue"),
-        (["events.jsonl", "--at", AT, "--by", "colour"], "persona"),
+        (["events.jsonl", "--at", AT, "--by", "colour"], "no event carries 'colour'"),
+        (["events.jsonl", "--at", AT, "--by", "channel"], "a field that events have already"),
+        (["events.jsonl", "--at", AT, "--by", "from"], "a label that results have already"),
         (["events.jsonl", "--at", AT, "--format", "xml"], "json"),
     ],
 )

@@ -140,6 +140,36 @@ def test_a_segment_is_explained_by_its_own_events() -> None:
     assert {sample["customer_id"] for sample in told.samples} <= ids
 
 
+def test_a_dimension_of_ones_own_is_asked_for_as_a_persona_is(run: Run, tmp_path: Path) -> None:
+    told = [
+        event
+        | {"tier": "gold" if event["customer_id"] == "customer-2" else 7 if place == 0 else "tin"}
+        for place, event in enumerate(EVENTS)
+    ]
+    (tmp_path / "told.jsonl").write_bytes(
+        b"".join(json.dumps(one).encode() + b"\n" for one in told)
+    )
+    config = tmp_path / "my.toml"
+    config.write_text('[segments]\ntier = ["gold"]\n', encoding="utf-8")
+    asked = ("page_views", "told.jsonl", "--at", AT, "--window", WINDOW, "--format", "json")
+    ids = {event["customer_id"] for event in told if event["tier"] == "gold"}
+    for more in ((), ("--config", str(config))):
+        result = run("explain", *asked, "--by", "tier=gold", *more)
+        assert result.exit_code == 0, result.stderr
+        found = json.loads(result.stdout)
+        assert found["segment"] == found["result"]["segment"] == {"tier": "gold"}
+        assert found["result"]["value"] > 0
+        assert {sample["customer_id"] for sample in found["samples"]} == ids
+        assert {sample["tier"] for sample in found["samples"]} == {"gold"}
+        assert found["reads"][0]["in_window"] > 0
+    said = mistake(run, *asked, "--by", "tier=goldd", "--config", str(config))
+    assert "did you mean gold?" in said
+    said = mistake(run, *asked, "--by", "mood=good", "--config", str(config))
+    assert "page_views is not reported by mood; it is by tier" in said
+    assert "no event carries 'mood'" in mistake(run, *asked, "--by", "mood=good")
+    assert "a field that events have already" in mistake(run, *asked, "--by", "plan=a")
+
+
 def test_samples_are_spread_over_the_window_and_of_the_types_that_count() -> None:
     told = explained("session_duration_seconds")
     times = [from_text(str(sample["occurred_at"])) for sample in told.samples]

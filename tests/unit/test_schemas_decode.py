@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.decode import EARLIEST_MS, LATEST_MS, MAX_BYTES, Decoder
-from schemas.events import CONTROLS, SOURCE_OF, TYPE_NAMES, PageViewed
+from schemas.events import (
+    COMMON_DIMENSIONS,
+    CONTROLS,
+    SOURCE_OF,
+    TYPE_NAMES,
+    PageViewed,
+    attribute_of,
+    event_types,
+)
 from schemas.money import MAX_MICROS
 from schemas.reasons import Reason, Rejected
 from schemas.topics import Source
@@ -73,6 +82,40 @@ def test_every_documented_type_decodes_on_its_own_topic(name: str) -> None:
     kind = TYPE_NAMES[name]
     at_ms, event, _ = DECODER.decode(payload_of(VALID[name]), SOURCE_OF.get(kind, Source.SOCIAL))
     assert (at_ms, type(event)) == (AT_MS, kind)
+
+
+CARRYING = Decoder(None, ("tier", "persona", "class", "kind"))
+
+
+@pytest.mark.parametrize("name", [name for name in VALID if TYPE_NAMES[name] in SOURCE_OF])
+def test_an_event_of_any_type_can_carry_dimensions_of_ones_own(name: str) -> None:
+    told = {"tier": "gold", "persona": "p", "class": "first", "kind": "good"}
+    plain = DECODER.decode(payload_of(VALID[name]))[1]
+    event = CARRYING.decode(payload_of({**VALID[name], **told}))[1]
+    assert event.kind is plain.kind is type(plain)
+    assert isinstance(event, plain.kind)
+    assert {own: getattr(event, attribute_of(own)) for own in told} == told
+    assert msgspec.to_builtins(event) == msgspec.to_builtins(plain) | told
+    without = CARRYING.decode(payload_of(VALID[name]))[1]
+    assert getattr(without, attribute_of("tier")) is None
+    assert CARRYING.decode(payload_of({**VALID[name], "tier": None}))[1] == without
+
+
+@pytest.mark.parametrize("name", ["tier", "class", "persona"])
+def test_a_dimension_that_is_not_a_string_is_the_dead_letter_that_a_persona_is(name: str) -> None:
+    with pytest.raises(Rejected, match=f"{name}: Expected `str | null`, got `int`") as caught:
+        CARRYING.decode(payload_of({**VIEW, name: 7}))
+    assert caught.value.reason is Reason.BAD_TYPE
+
+
+def test_control_records_carry_no_dimension() -> None:
+    passed = {"type": "time_passed", "until": AT_MS, "tier": 7}
+    assert CARRYING.decode(payload_of(passed)) == DECODER.decode(payload_of(passed))
+
+
+def test_without_dimensions_of_ones_own_the_types_are_as_they_are_declared() -> None:
+    assert event_types() == event_types(COMMON_DIMENSIONS) == tuple(TYPE_NAMES.values())
+    assert event_types(("tier",)) is event_types(("tier",)), "they are made once"
 
 
 @pytest.mark.parametrize("name", VALID)

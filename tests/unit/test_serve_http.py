@@ -161,6 +161,39 @@ async def test_every_series_appears_exactly_once_with_one_set_of_labels_a_name(
     assert labels["heartline_sessions_closed"] == {("channel", "persona", "region", "window")}
 
 
+async def test_a_dimension_of_ones_own_is_a_label_and_a_segment_as_a_persona_is(
+    tail: FakeTail,
+) -> None:
+    settings = Settings.from_mapping(
+        {
+            "windows": {"hopping": ["5m/10s"]},
+            "segments": {"tier": ["gold"], "region": ["north"]},
+        },
+        source="test",
+        environment={},
+    )
+    configured = create_serving(settings).status()["segments"]
+    assert configured == {
+        "tier": ["gold", "other", "unknown"], "region": ["north", "other", "unknown"],
+    }  # fmt: skip
+    serving = Serving(
+        windows=[("5m/10s", 10_000)],
+        segments={name: tuple(values) for name, values in configured.items()},
+        channels=(),
+        metrics=exported_metrics(),
+        tail=tail,
+    )
+    serving.take(set_of(settings.core(), "5m/10s", 3_600_000, 1.0))
+    async with TestClient(TestServer(create_web(serving), host="127.0.0.1")) as client:
+        (orders,) = [one for one in await families(client) if one.name == "heartline_orders"]
+        labels = [tuple(sorted(one.labels.items())) for one in orders.samples]
+        assert (("region", "all"), ("tier", "gold"), ("window", "5m")) in labels
+        assert len(labels) == len(settings.core().segments.columns())
+        answer = await client.get("/api/v1/results?metric=orders&segment=tier=gold")
+        assert [one["segment"] for one in (await answer.json())["results"]] == [{"tier": "gold"}]
+        serving.is_ending = True
+
+
 async def test_names_follow_prometheus_rules(
     client: TestClient[Any, Any], serving: Serving
 ) -> None:

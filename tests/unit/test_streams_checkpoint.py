@@ -121,12 +121,13 @@ def test_a_packed_customer_comes_back_with_the_ids_it_remembers(events: int) -> 
 
 def test_a_customer_without_a_timer_or_an_event_has_its_moments_in_the_same_places() -> None:
     customer = somebody()
-    customer.touched, customer.returns = NEVER, None
+    customer.touched, customer.returns, customer.told_at = NEVER, None, None
     (row,) = pack([customer], [NOT_DUE], None)
     assert touched_of(row) == NEVER
     assert dues_of([row]).tolist() == [NOT_DUE]
     again = unpack("c", row, RecentIds())
     assert again.returns is None
+    assert again.told_at is None
 
 
 # -- markers
