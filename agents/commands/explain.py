@@ -45,8 +45,8 @@ moment on which the number depends, at most --limit records of each.
     "by",
     multiple=True,
     metavar="DIMENSION=VALUE",
-    help="Of one segment (persona, region) or of one value of the metric's own dimension. Moves "
-    "between stages have two: --by from=aware --by to=engaged.",
+    help="Of one segment (any dimension of [segments]) or of one value of the metric's own dimension. "
+    "Moves between stages have two: --by from=aware --by to=engaged.",
 )
 @click.option(
     "--format",
