@@ -273,12 +273,12 @@ class Journal:
         wanted: list[Chunk] = []
         if self.buried > GRAVES + sum(map(len, self._where)) // GRAVES_SHARE:
             wanted += live[:OLDEST_AT_ONCE]
-        if size > 2 * self.live_bytes + SLACK_BYTES:
-            for chunk in sorted(live, key=_fullness):
-                if size <= 2 * self.live_bytes + SLACK_BYTES:
-                    break
-                size -= chunk.size - chunk.live_bytes
-                wanted.append(chunk)
+        if size > (most := 2 * self.live_bytes + SLACK_BYTES):
+            emptiest = iter(sorted(live, key=_fullness))
+            # Without what is dead in all of them, less than `most` is left.
+            while size > most:
+                wanted.append(next(emptiest))
+                size -= wanted[-1].size - wanted[-1].live_bytes
         if len(live) > self.chunk_limit:
             wanted += sorted(live, key=_liveness)[:MERGED_AT_ONCE]
         for chunk in wanted:

@@ -72,7 +72,7 @@ def test_topics_are_created_once_and_every_difference_is_named(
 ) -> None:
     missing = run("topics", "check")
     assert missing.exit_code == 1
-    assert missing.stdout.count("is missing") == 12
+    assert missing.stdout.count("is missing") == 13
     created = run("topics", "create")
     assert created.exit_code == 0
     assert created.stdout.count(": created: ") == 12

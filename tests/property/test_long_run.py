@@ -27,7 +27,8 @@ from streams.windows import DAY_MS, Window, WindowSet
 from tests.property.engine_runs import Run, partials_of
 from tests.rig import hand
 
-pytestmark = pytest.mark.property
+# One process of `pytest -n` takes them all: the run is long, and simulated once.
+pytestmark = [pytest.mark.property, pytest.mark.xdist_group("long run")]
 
 PARTITIONS = 2
 START_MS = 1_767_225_600_000

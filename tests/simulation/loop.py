@@ -92,6 +92,10 @@ class Loop(asyncio.AbstractEventLoop):  # only what runs here: nothing waits for
         """End it without another step."""
         process.is_dead = True
         process.ready.clear()
+        for task in process.tasks:
+            if task.done() and not task.cancelled():
+                # An error that nobody has looked at yet, and now nobody can.
+                task.exception()
         if process in self._processes:
             self._processes.remove(process)
 

@@ -46,6 +46,8 @@ class Mutation:
     """At least one of these invariants fails."""
     profile: str
     """The kind of trouble that the safeguard is for."""
+    is_of_rollup: bool = False
+    """Only runs with the roll-up can show it."""
 
 
 def _awaiting_the_sends() -> contextlib.AbstractContextManager[Any]:
@@ -320,7 +322,8 @@ MUTATIONS = {
             "notes of the roll-up",
             _notes_of_the_rollup,
             frozenset({"results_equal"}),
-            "rebalances",
+            "calm",
+            is_of_rollup=True,
         ),
     )
 }

@@ -107,6 +107,8 @@ class Run:
             self.profile = next(p for p in PROFILES if p.name == without.profile)
         self._without = without
         self.has_rollup = self.rng.random() < 0.15
+        if without is not None and without.is_of_rollup:
+            self.has_rollup = True
         settings = settings_of(seed, has_rollup=self.has_rollup)
         self.config = settings.core()
         self.cluster = Cluster(

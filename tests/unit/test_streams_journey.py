@@ -276,3 +276,25 @@ def test_nobody_with_a_known_ticket_leaves_memory(told: Told, kind: str, is_kept
     assert ("c" in told.hand.partition.state.evicted) is not is_kept
     assert told.live("journey_customers", T0 + 310 * DAY_MS, stage="lapsed").value == 1
     assert told.live("ticket_backlog", T0 + 310 * DAY_MS).value == int(is_kept)
+
+
+@pytest.mark.parametrize("is_tracked", [False, True])
+def test_who_leaves_memory_and_comes_back_is_noted_while_checkpoints_are_written(
+    told: Told, is_tracked: bool
+) -> None:
+    state = told.hand.partition.state
+    state.is_tracked = is_tracked
+    told.pass_time(T0)
+    told.send("social_interacted", "c", T0)
+    state.touched.clear()
+    for days in (300, 310):
+        told.pass_time(T0 + days * DAY_MS)
+        state.put_away(looked_at=10, moved=10)
+    assert "c" in state.evicted
+    assert bool(state.touched) is is_tracked
+
+    state.touched.clear()
+    told.send("page_viewed", "c", T0 + 310 * DAY_MS)
+    told.pass_time(T0 + 311 * DAY_MS)
+    assert "c" in state.customers
+    assert bool(state.touched) is is_tracked
