@@ -39,8 +39,6 @@ _ARRIVES_WITHIN_S = 3.5
 """What the dead have sent is in the log by then."""
 _AFTERWARDS_S = 3.0
 """Two checkpoints and their partials after the last record was read."""
-_TRIES = 8
-"""So often is looked again, then, whether nothing is left to do."""
 
 
 def settings_of(seed: int, *, has_rollup: bool) -> Settings:
@@ -229,21 +227,18 @@ class Run:
                 await self._damage()
         self.cluster.tell("the faults are over")
         ends_at = self.cluster.loop.time() + SETTLES_WITHIN_S
-        while why := self._unsettled():
-            if self.cluster.loop.time() > ends_at:
-                self.violations.append(Violation("settles", why))
-                self._tell_where_all_wait()
-                return
-            await asyncio.sleep(_LOOK_S)
-            self._keep_alive()
-        await asyncio.sleep(_AFTERWARDS_S)
-        for _ in range(_TRIES):
-            if not self._unsettled():
-                break
-            # The roll-up notes and commits every few seconds.
-            await asyncio.sleep(_LOOK_S)
-        if why := self._unsettled():
-            self.violations.append(Violation("settles", f"not any more: {why}"))
+        is_over = False
+        while not is_over:
+            while why := self._unsettled():
+                if self.cluster.loop.time() > ends_at:
+                    self.violations.append(Violation("settles", why))
+                    self._tell_where_all_wait()
+                    return
+                await asyncio.sleep(_LOOK_S)
+                self._keep_alive()
+            # What was sent before may still be told to have failed, and end a worker.
+            await asyncio.sleep(_AFTERWARDS_S)
+            is_over = not self._unsettled()
 
     async def _feed(self) -> None:
         loop = self.cluster.loop
