@@ -6,6 +6,7 @@ ports; what it printed is shown when it is done, and one that failed fails the r
     python tests/lanes.py tests/integration tests/browser -- PYTEST ARGUMENTS...
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,9 +57,12 @@ def main(arguments: list[str]) -> int:
     failed = False
     try:
         for lane, process in running.items():
-            status = process.wait()
-            failed = failed or status not in {0, NOTHING_SELECTED}
-            sys.stdout.write(f"== lane {lane}\n")
+            # Of the processor that the lanes share, with all that the lane has started and waited for.
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            failed = failed or process.returncode not in {0, NOTHING_SELECTED}
+            spent_s = used.ru_utime + used.ru_stime
+            sys.stdout.write(f"== lane {lane} ({spent_s:.0f} s of processor time)\n")
             sys.stdout.write((logs / f"lane-{lane}.log").read_text(errors="replace"))
             sys.stdout.flush()
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from agents.cli import main
 from agents.partitioners import Partitions
+from schemas.topics import Topics
 from tests.rig.brokers import Broker
 from tests.rig.processes import PATIENCE_SECONDS
 
@@ -27,6 +28,7 @@ pytestmark = [pytest.mark.timeout(400)]
 PARTITIONS = 3
 QUIET_SECONDS = 2
 SOURCES = ("sessions", "purchases", "social", "support")
+TOPICS = len(Topics.__struct_fields__)
 
 Run = Callable[..., Result]
 
@@ -72,13 +74,13 @@ def test_topics_are_created_once_and_every_difference_is_named(
 ) -> None:
     missing = run("topics", "check")
     assert missing.exit_code == 1
-    assert missing.stdout.count("is missing") == 13
+    assert missing.stdout.count("is missing") == TOPICS
     created = run("topics", "create")
     assert created.exit_code == 0
-    assert created.stdout.count(": created: ") == 12
+    assert created.stdout.count(": created: ") == TOPICS
     again = run("topics", "create")
     assert again.exit_code == 0
-    assert again.stdout.count("exists already") == 12
+    assert again.stdout.count("exists already") == TOPICS
     checked = run("topics", "check")
     assert checked.exit_code == 0, checked.stdout
     monkeypatch.setenv("HEARTLINE_KAFKA_PARTITIONS", "5")
