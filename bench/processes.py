@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 
 from bench.population import Generated
 from tests.rig.brokers import Broker, apache_kafka, embedded
+from tests.rig.kafka_server import STEADY
 from tests.rig.topics import TopicSet
 
 
@@ -39,7 +40,7 @@ def chosen_broker(which: str, directory: Path) -> Iterator[Broker]:
         with embedded(directory) as broker:
             yield broker
     elif which == "apache":
-        with apache_kafka(directory) as broker:
+        with apache_kafka(directory, java=STEADY) as broker:
             yield broker
     else:
         yield Broker(which, is_embedded=False)

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     for lane, selection in selections().items():
         command = [sys.executable, "-m", "pytest", *directories.split(), "-k", selection]
         # The long ones of tests/chaos are run by `make chaos`.
-        command += ["-m", "not long"]
+        command += ["-m", "not long", "-p", "no:hypothesispytest"]
         command += ["-o", f"cache_dir=.cache/pytest-{lane}", "--durations=8", *rest.split()]
         log = (logs / f"lane-{lane}.log").open("wb")
         running[lane] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)

