@@ -127,6 +127,8 @@ class Partition:
         self._time = Watermark(config)
         self._waiting: list[Arrival] = []
         self._fresh: list[Arrival] = []
+        self._waiting_of = [0] * len(Source)
+        """How many wait of each input: a page of metrics asks often."""
         self._counts = [_Counts() for _ in Source]
         self._next = [0] * len(Source)
         self._is_announced = False
@@ -320,9 +322,9 @@ class Partition:
     def account(self, source: Source) -> Account:
         """Where the records of an input went."""
         counts = self._counts[source]
-        waiting = sum(1 for arrival in self._waiting if arrival[1] >> ORDER_BITS == source)
         return Account(
-            waiting=waiting, **{name: getattr(counts, name) for name in _Counts.__slots__}
+            waiting=self._waiting_of[source],
+            **{name: getattr(counts, name) for name in _Counts.__slots__},
         )
 
     @property
@@ -432,6 +434,8 @@ class Partition:
             fresh.sort()
             if fresh[0][0] < watermark:
                 cut = bisect_left(fresh, (watermark,))
+                # They are of one batch, so of one input.
+                self._waiting_of[fresh[0][1] >> ORDER_BITS] += cut
                 ready += fresh[:cut]
                 del fresh[:cut]
                 ready.sort()
@@ -443,6 +447,7 @@ class Partition:
         """What of this batch is still to wait joins those that waited before, in order."""
         if not self._fresh:
             return
+        self._waiting_of[self._fresh[0][1] >> ORDER_BITS] += len(self._fresh)
         self._fresh.sort()
         # Most are newer than all that wait: only the overlap is sorted again.
         overlap = bisect_left(self._waiting, self._fresh[0])
@@ -461,6 +466,7 @@ class Partition:
         ranks = np.array([arrival[1] for arrival in ready], np.int64) >> ORDER_BITS
         for source, folded in enumerate(np.bincount(ranks, minlength=len(Source)).tolist()):
             counts[source].folded += folded
+            self._waiting_of[source] -= folded
         for arrival in duplicates:
             source = arrival[1] >> ORDER_BITS
             counts[source].folded -= 1
@@ -477,6 +483,7 @@ class Partition:
         for arrival in [one for one in waiting if is_forgetting(one)]:
             self.state.forget(name_in(arrival), self._time.value)
             self._counts[arrival[1] >> ORDER_BITS].control += 1
+            self._waiting_of[arrival[1] >> ORDER_BITS] -= 1
         waiting[:] = [one for one in waiting if not is_forgetting(one)]
         self._forgets = 0
         self._forgotten_to = list(self._next)

@@ -27,6 +27,7 @@ LEFT_OUT = {
         "_is_replaying",
         "_reports",
         "_waiting",
+        "_waiting_of",
         "_forgets",
     },
     # Idleness is observed anew.
