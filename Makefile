@@ -119,5 +119,5 @@ $(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
 
 $(VENV)/.development: requirements-dev.lock $(VENV)/.runtime
 	@echo 'Installing what the tests and tools need (once)'
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-compile --require-hashes -r requirements-dev.lock
 	@touch $@

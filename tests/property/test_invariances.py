@@ -44,6 +44,8 @@ pytestmark = pytest.mark.property
 UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller seed is no smaller stream
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 seeds = st.integers(0, 10**9)
+STREAMS = max(1, settings.get_profile(settings.get_current_profile_name()).max_examples // 60)
+"""Of each shape: one, more where examples are searched for (HYPOTHESIS_PROFILE=search)."""
 LIFETIME = ("clv_historic_mean",)
 
 
@@ -86,7 +88,7 @@ def assert_same(one: Run, other: Run) -> None:
 
 
 @shapes
-@settings(max_examples=2, phases=UNSHRUNK)
+@settings(max_examples=STREAMS, phases=UNSHRUNK)
 @given(seed=seeds)
 def test_the_order_of_arrival_within_the_bound_does_not_matter(shape: Shape, seed: int) -> None:
     shape = shape.on_time()
@@ -99,7 +101,7 @@ def test_the_order_of_arrival_within_the_bound_does_not_matter(shape: Shape, see
 
 
 @shapes
-@settings(max_examples=2, phases=UNSHRUNK)
+@settings(max_examples=STREAMS, phases=UNSHRUNK)
 @given(seed=seeds)
 def test_the_cut_into_batches_does_not_matter_even_with_late_records(
     shape: Shape, seed: int
@@ -109,7 +111,7 @@ def test_the_cut_into_batches_does_not_matter_even_with_late_records(
 
 
 @shapes
-@settings(max_examples=2, phases=UNSHRUNK)
+@settings(max_examples=STREAMS, phases=UNSHRUNK)
 @given(seed=seeds)
 def test_crashes_do_not_matter_even_with_late_records(shape: Shape, seed: int) -> None:
     """Checkpoints; now and then a new partition that goes on from one, and once more before it has
@@ -188,7 +190,7 @@ def test_eight_partitions_together_are_one(shape: Shape, seed: int) -> None:
     assert whole == parts
 
 
-@settings(max_examples=2, phases=UNSHRUNK)
+@settings(max_examples=STREAMS, phases=UNSHRUNK)
 @given(seed=seeds)
 def test_the_roll_up_of_eight_partitions_publishes_what_one_partition_reports(seed: int) -> None:
     shape = replace(MONTHS.on_time(), windows=((7 * DAY_MS, DAY_MS), (14 * DAY_MS, DAY_MS)))
