@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agents.kafka_security import Security
@@ -103,7 +104,7 @@ def faust_credentials(arguments: dict[str, Any]) -> Any:
     return credentials
 
 
-def reader(arguments: dict[str, Any], *, poll_ms: int) -> AIOKafkaConsumer:
+def reader(arguments: Mapping[str, Any], *, poll_ms: int) -> AIOKafkaConsumer:
     """A consumer for much at once that joins no group and commits nothing, not started yet."""
     from aiokafka import AIOKafkaConsumer
 

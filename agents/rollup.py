@@ -8,9 +8,9 @@ topic. It holds nothing durable. A takeover reads three things again:
 correction has a higher one than anything that is out;
 - the partials from the committed offset, before which none is needed any more.
 The committed offset carries, as its text, where in the other two topics that reading has to begin.
-All are committed only after the results that rest on them, and the notes, were acknowledged. The text also says how
-far the partials had been read: until then nothing is published again, because a boundary may be read
-before what has corrected it.
+All are committed only after the results that rest on them, and the notes, were acknowledged. The text
+also says how far the partials had been read: until then nothing is published again, because a boundary
+may be read before what has corrected it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class RollUpAgent:
         self._core: RollUp | None = None
         self._consumer: Consumer | None = None
         self._position: RollUpPosition | None = None
-        self._memory = RollUpMemory(self._notes, publisher)
+        self._memory: RollUpMemory | None = None
         self._committed: tuple[int, _Text] | None = None
         self._published_to = 0
         self._catching_up_since = 0.0
@@ -111,7 +111,7 @@ class RollUpAgent:
 
     def release(self) -> None:
         """Leave the seat: another worker has it."""
-        self._core = self._consumer = self._position = None
+        self._core = self._consumer = self._position = self._memory = None
 
     async def _read_results(
         self,
@@ -183,12 +183,13 @@ class RollUpAgent:
 
     async def _commit(self) -> None:
         """Commit from where to read again. A refusal is no loss: whoever has the seat reads more."""
-        core, consumer, position = self._core, self._consumer, self._position
-        if core is None or consumer is None or position is None:
+        core, consumer = self._core, self._consumer
+        position, memory = self._position, self._memory
+        if core is None or consumer is None or position is None or memory is None:
             return
         if self._is_catching_up():
             return
-        await self._memory.write(core)
+        await memory.write(core)
         if self._core is not core:
             return
         offset, results = position.needed(self.next_offset)
@@ -196,7 +197,7 @@ class RollUpAgent:
             format=_FORMAT,
             results=results,
             read_to=self.next_offset,
-            notes=self._memory.needed(core),
+            notes=memory.needed(core),
         )
         if (offset, text) == self._committed:
             return

@@ -16,11 +16,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import aiokafka
 import msgspec
 from aiokafka import TopicPartition
 
-from agents.kafka_client import stop
+from agents.kafka_client import reader, stop
 from agents.publisher import Outgoing, Publisher
 from schemas.records import Partial, PublishedBoundary
 from streams.rollup import RollUp
@@ -53,37 +52,35 @@ async def read_to_end(
     ``wanted`` no more; no end at all where there is no such topic. Raises KafkaError, and what ``take``
     raises.
     """
-    reader = aiokafka.AIOKafkaConsumer(
-        **client, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    await reader.start()
+    consumer = reader(client, poll_ms=_POLL_MS)
+    await consumer.start()
     ends: dict[int, int] = {}
     try:
         # Asked for all topics: asking for one by name creates it on some brokers.
-        if topic not in await reader.topics():
+        if topic not in await consumer.topics():
             return {}
         inputs = [TopicPartition(topic, n) for n in starts]
-        reader.assign(inputs)
+        consumer.assign(inputs)
         for tp in inputs:
             if start := starts[tp.partition]:
-                reader.seek(tp, start)
+                consumer.seek(tp, start)
             else:
-                await reader.seek_to_beginning(tp)
+                await consumer.seek_to_beginning(tp)
         while len(ends) < len(inputs):
             if not wanted():
                 return None
-            for tp, records in (await reader.getmany(timeout_ms=_POLL_MS)).items():
+            for tp, records in (await consumer.getmany(timeout_ms=_POLL_MS)).items():
                 for record in records:
                     if record.value is not None:
                         take(tp.partition, record.offset, record.key or b"", record.value)
                 # Thousands are read in one go, and a rebalance must be heard of in between.
                 await asyncio.sleep(0)
             for tp in inputs:
-                high_water, at = reader.highwater(tp), await reader.position(tp)
+                high_water, at = consumer.highwater(tp), await consumer.position(tp)
                 if high_water is not None and at >= high_water:
                     ends[tp.partition] = at
     finally:
-        await stop(reader)
+        await stop(consumer)
     return ends
 
 

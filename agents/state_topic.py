@@ -19,13 +19,12 @@ import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from agents.kafka_client import stop
+from agents.kafka_client import reader, stop
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.5
 """A poll that finds nothing returns after this."""
-_READ_BYTES = 4 * 1_048_576
 _TELL_EVERY_S = 5.0
 
 Apply = Callable[[int, int, bytes, bytes | None], None]
@@ -174,12 +173,7 @@ class StateTopic:
     async def _positioned(self, positions: Mapping[int, int]) -> aiokafka.AIOKafkaConsumer:
         consumer = self._consumer
         if consumer is None:
-            consumer = aiokafka.AIOKafkaConsumer(
-                **self._client,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                max_partition_fetch_bytes=_READ_BYTES,
-            )
+            consumer = reader(self._client, poll_ms=round(POLL_S * 1_000))
             await consumer.start()
             self._consumer = consumer
         if positions.keys() != self._at.keys():

@@ -19,7 +19,8 @@ window is the sum of the partitions' windows at the same boundary.
 - A *correction* is a partition's word on the additive counters of one boundary behind it, which late
   events have changed. Revisable metrics are computed from it, all others from what was reported
   first: so what late events may not change stays to the last digit.
-- What a successor must know to go on correcting, `RollUp.take_notes` gives and `RollUp.recall` takes.
+- What a successor must know to go on correcting, `RollUp.take_notes` gives; it takes that by
+  `RollUp.recall_word` and `RollUp.recall_boundary`.
 """
 
 from __future__ import annotations
