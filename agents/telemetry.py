@@ -106,7 +106,8 @@ class WorkerCollector:
         )
         for source, topic in names.items():
             ours = engine.owned.values()
-            waiting.add_metric([topic], sum(o.state.account(source).waiting for o in ours))
+            # Counted a moment ago, by `absorb`.
+            waiting.add_metric([topic], sum(o.counted[source].waiting for o in ours))
             lag.add_metric([topic], sum(engine.lag(TP(topic, o.number), o, source) for o in ours))
         yield waiting
         yield lag
