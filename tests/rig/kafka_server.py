@@ -17,7 +17,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.rig.processes import StartError
+from tests.rig.processes import Process, StartError
 
 POM = Path(__file__).parent / "maven" / "pom.xml"
 START_SECONDS = 90.0
@@ -153,3 +153,8 @@ def answers(bootstrap: str) -> bool:
         return bool(client.list_topics(timeout=2).brokers)
     except KafkaException:
         return False
+
+
+def wait_until_answers(process: Process, bootstrap: str) -> None:
+    """Return once the broker that `process` is answers; raise StartError if it doesn't."""
+    process.wait_until_up(lambda: answers(bootstrap), seconds=START_SECONDS)

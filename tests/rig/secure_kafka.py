@@ -15,7 +15,6 @@ audience and time, and ends a connection that outlives its token.
 
 import base64
 import contextlib
-import functools
 import http.server
 import json
 import secrets
@@ -40,16 +39,9 @@ from confluent_kafka.admin import (
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from tests.rig import kafka_server
 from tests.rig.brokers import Broker
 from tests.rig.certificates import Authority, Issued
-from tests.rig.kafka_server import (
-    SHORT_LIVED,
-    START_SECONDS,
-    KafkaServer,
-    answers,
-    copies,
-    new_cluster_id,
-)
 from tests.rig.processes import free_ports, running
 
 USER = "heartline"
@@ -302,13 +294,13 @@ def secure_kafka(directory: Path) -> Iterator[SecureKafka]:
     authority = Authority.make(directory)
     tokens = TokenEndpoint(directory, authority.issue("id-server"))
     password = secrets.token_urlsafe(18)
-    server = KafkaServer(
+    server = kafka_server.KafkaServer(
         directory,
         "secure-kafka",
         {
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{ports['controller']}",
-            **copies(1),
+            **kafka_server.copies(1),
             # Nothing is forbidden until somebody is given a right on it: then only that is allowed.
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS",
@@ -316,7 +308,7 @@ def secure_kafka(directory: Path) -> Iterator[SecureKafka]:
             **_properties(ports, authority, tokens, password),
         },
         java=(
-            *SHORT_LIVED,
+            *kafka_server.SHORT_LIVED,
             f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={tokens.jwks.as_uri()}",
         ),
     )
@@ -325,11 +317,11 @@ def secure_kafka(directory: Path) -> Iterator[SecureKafka]:
         for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
         for part in ("--add-scram", f"{mechanism}=[name={USER},password={password}]")
     ]
-    server.format(new_cluster_id(), *scram)
+    server.format(kafka_server.new_cluster_id(), *scram)
     with (
         tokens.serve(),
         running(server.command(), log=directory / "secure-kafka.log") as process,
     ):
         bootstrap = f"127.0.0.1:{ports['plain']}"
-        process.wait_until_up(functools.partial(answers, bootstrap), seconds=START_SECONDS)
+        kafka_server.wait_until_answers(process, bootstrap)
         yield SecureKafka(directory, authority, tokens, ports, password)

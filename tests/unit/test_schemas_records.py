@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.records import DeadLetter, LateRecord, Partial, PublishedBoundary
+from schemas.records import DeadLetter, LateRecord, Partial
 from schemas.topics import Source, Topics
 
 
@@ -71,16 +71,3 @@ def test_a_partial_is_named_by_partition_window_boundary_and_epoch() -> None:
         is_correction=False,
     )
     assert partial.key == b"2|1h|1m|60000|7"
-
-
-def test_what_is_out_of_a_boundary_is_noted_under_its_window_and_end() -> None:
-    boundary = PublishedBoundary(
-        window="6h",
-        hop="1h",
-        end_ms=3_600_000,
-        revision=2,
-        missing_partitions=0,
-        totals_digest=1,
-        fingerprint="f",
-    )
-    assert boundary.key == b"6h|1h|3600000"

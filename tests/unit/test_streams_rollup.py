@@ -459,7 +459,9 @@ def test_what_a_successor_reads_again_is_not_published_again() -> None:
     add(successor, *words)
     assert successor.due(0) == []
     # It is noted again: the former seat may have ended before its notes of this were written.
-    assert [one.end_ms for one in successor.take_notes()[1]] == [T0 + HOP_MS]
+    (again,) = successor.take_notes()[1]
+    assert again.end_ms == T0 + HOP_MS
+    assert again.key == f"1h|10m|{T0 + HOP_MS}".encode()
 
 
 def test_results_that_were_not_acknowledged_are_not_noted() -> None:
