@@ -16,11 +16,10 @@ from msgspec.structs import force_setattr
 from xxhash import xxh3_64_digest
 
 from schemas.decode import Decoder
-from schemas.events import COMMON_DIMENSIONS, CustomerForgotten, Event, TimePassed
+from schemas.events import COMMON_DIMENSIONS, CustomerForgotten, Event, PageViewed, TimePassed
 from schemas.reasons import Reason, Rejected
 from schemas.topics import Source
-from streams.arrivals import NO_ATTRIBUTES, SOME_ATTRIBUTES, Arrival, cells_by_attributes
-from streams.attributes import reader_of
+from streams.arrivals import NO_ATTRIBUTES, SOME_ATTRIBUTES, Arrival, Door
 from streams.config import CoreConfig
 from streams.customers import Customer
 from streams.pseudonyms import Pseudonyms
@@ -106,10 +105,9 @@ class Admission:
         customer's own id gets past here.
         """
         self._decode = decoder.decode
-        self._cells = cells_by_attributes(config.segments)
-        names = config.segments.names
+        self._door = Door(config.segments)
         # The default dimensions are read inline: a call more would cost every event 20 ns.
-        self._told = None if names == COMMON_DIMENSIONS else reader_of(names)
+        self._told = None if config.segments.names == COMMON_DIMENSIONS else self._door.told
         self._max_future = config.max_future_ms
         self._partition = partition
         self._partitions = partitions
@@ -132,8 +130,8 @@ class Admission:
         """
         admitted: Admitted[R] = Admitted()
         arrive = admitted.arrivals.append
-        decode, max_future, cell_of = self._decode, self._max_future, self._cells.get
-        told = self._told
+        decode, max_future, told = self._decode, self._max_future, self._told
+        cell_of, view_of = self._door.cells.get, self._door.view_of
         digest_of, find, pseudonyms = xxh3_64_digest, known.get, self._pseudonyms
         has_control, is_ordered, previous, lowest, highest = False, True, 0, _FAR, 0
         rank = source << ORDER_BITS
@@ -184,19 +182,20 @@ class Admission:
                 has_control = True
                 arrive((at, rank | offset, event, 0, contribution, "", b"", NO_ATTRIBUTES))
                 continue
+            cell = cell_of(
+                (event.persona, event.region) if told is None else told(event),  # type: ignore[union-attr]
+                SOME_ATTRIBUTES,
+            )
             arrive(
                 (
                     at,
                     rank | offset,
-                    event,
+                    view_of(event, cell) if kind is PageViewed else event,  # type: ignore[arg-type]
                     micros,
                     contribution,
                     customer or identity,
                     digest_of(event.event_id.encode()),  # type: ignore[union-attr]
-                    cell_of(
-                        (event.persona, event.region) if told is None else told(event),  # type: ignore[union-attr]
-                        SOME_ATTRIBUTES,
-                    ),
+                    cell,
                 )
             )
         if judged:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-from schemas.events import Event, attribute_of
+from schemas.events import attribute_of
 from streams.customers import Customer
 from streams.last_seen import NEVER
 from streams.segments import Segments
 
 Told = tuple[str | None, ...]
 """What an event tells of its customer, by dimension."""
-Take = Callable[[Customer, Event, int], None]
+Take = Callable[[Customer, Told, int], None]
 """Takes what an event at a moment tells of a customer."""
 
 
@@ -39,17 +39,14 @@ def taker_of(segments: Segments) -> Take:
     moments = ", ".join(f"at{place}" for place in places)
     values = ", ".join(f"value{place}" for place in places)
     lines = [
-        "def take(customer, event, at):",
+        "def take(customer, told, at):",
         "    if at < customer.attributes_at:",
         "        return",
         "    target = customer.target",
         f"    [{moments}] = customer.told_at or never",
-        f"    [{values}] = told(event)",
+        f"    [{values}] = told",
     ]
-    found: dict[str, Any] = {
-        "told": reader_of(segments.names),
-        "never": (NEVER,) * len(segments.customer),
-    }
+    found: dict[str, Any] = {"never": (NEVER,) * len(segments.customer)}
     for place, dimension, stride in zip(places, segments.customer, segments.strides, strict=True):
         count, other = len(dimension.values.all), dimension.values.other
         found[f"find{place}"] = dimension.values.index().get

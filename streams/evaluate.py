@@ -15,7 +15,7 @@ from schemas.events import SOURCE_OF, CustomerForgotten, Event, TimePassed
 from schemas.records import Result
 from schemas.topics import Source
 from streams.admission import ORDER_BITS
-from streams.arrivals import NO_ATTRIBUTES, Arrival, Cells, arrival_of
+from streams.arrivals import NO_ATTRIBUTES, Arrival, Door
 from streams.config import CoreConfig
 from streams.forgetting import fold_and_forget, is_forgetting
 from streams.metrics import METRICS, Metric, WindowTotals, results_of
@@ -57,11 +57,11 @@ def evaluate(
     don't nest are evaluated apart. Raises `ConfigurationError` for an instant off a hop.
     """
     check_instants(ats_ms, config.windows.windows)
-    cells = Cells(config.segments)
+    door = Door(config.segments)
     arrivals: list[Arrival] = [
         _forgetting(one[1], one[0], line)
         if isinstance(one[1], CustomerForgotten)
-        else arrival_of(cells, one, SOURCE_OF[one[1].kind] << ORDER_BITS | line, one[0])
+        else door.arrival_of(one, SOURCE_OF[one[1].kind] << ORDER_BITS | line, one[0])
         for line, one in enumerate(events)
         if one[1].kind is not TimePassed
     ]

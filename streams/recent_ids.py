@@ -138,10 +138,10 @@ class RecentIds:
         ids = np.frombuffer(b"".join(map(itemgetter(DIGEST), arrivals)), np.uint64)
         suspect = (self._rings.take(where, 0) == ids[:, None]).any(1)
         suspect |= self._touched[where] < arrivals[-1][0] - SILENCE_MS
-        in_order = np.sort(ids)
-        twice = in_order[1:] == in_order[:-1]
-        if twice.any():
-            suspect |= np.isin(ids, in_order[1:][twice])
+        in_order = ids.argsort()
+        twice = np.flatnonzero(ids[in_order[1:]] == ids[in_order[:-1]])
+        # All but one of several with the same id: whoever has two of them is among these.
+        suspect[in_order[1:][twice]] = True
         found: list[int] = []
         if suspect.any():
             slow = self._everything_of(where, suspect)

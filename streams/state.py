@@ -33,8 +33,16 @@ from schemas.events import (
     TicketReplied,
     TicketResolved,
 )
-from streams.arrivals import CELL, CUSTOMER, NO_ATTRIBUTES, Arrival, name_in
-from streams.attributes import taker_of
+from streams.arrivals import (
+    CELL,
+    CUSTOMER,
+    NO_ATTRIBUTES,
+    Arrival,
+    View,
+    cells_by_attributes,
+    name_in,
+)
+from streams.attributes import Told, reader_of, taker_of
 from streams.config import CoreConfig
 from streams.contacts import Contact
 from streams.customers import NO_SESSION, NO_SLOT, Customer, Return
@@ -121,9 +129,9 @@ class State:
         """After more silence than this an activity is a return to something."""
         self._cells = segments.cells
         self._channels = len(segments.channel.all)
-        self._channel_values = segments.channel
-        self._channel_index = segments.channel.index()
         self._take = taker_of(segments)
+        self._told_by = reader_of(segments.names)
+        self._told_by_cell = {cell: told for told, cell in cells_by_attributes(segments).items()}
         self._nowhere = segments.nowhere
         self._views_are_activity = "page_viewed" in config.activity
         self._orders_are_activity = "order_placed" in config.activity
@@ -183,7 +191,7 @@ class State:
                 # Nearly always the values of all dimensions are there, listed and unchanged.
                 customer.attributes_at = at
             elif cell != NO_ATTRIBUTES:
-                self._take_attributes(customer, event, at)
+                self._take_attributes(customer, event, cell, at)
             kind = event.kind
             if kind is PageViewed:
                 start = customer.session_start
@@ -225,7 +233,7 @@ class State:
                 customer.last_visit = at
                 counted(cell)  # Additive.PAGE_VIEWS is 0
                 if start < 0:
-                    self._open_session(customer, event, at)
+                    self._open_session(customer, event, at)  # type: ignore[arg-type]
                 else:
                     name = event.session_id  # type: ignore[union-attr]
                     if name is not None and name != customer.session_id:
@@ -233,7 +241,7 @@ class State:
                             customer.session_id = name
                         else:
                             self._close_session(customer)
-                            self._open_session(customer, event, at)
+                            self._open_session(customer, event, at)  # type: ignore[arg-type]
                             continue
                     pages = customer.session_pages = customer.session_pages + 1
                     customer.session_last = at
@@ -273,7 +281,7 @@ class State:
                         customer, reached, at, is_activity=self._orders_are_activity
                     )
             else:
-                self._fold_other(customer, event, at, micros)
+                self._fold_other(customer, event, at, micros)  # type: ignore[arg-type]
         return duplicates
 
     def _fold_other(self, customer: Customer, event: Event, at: int, micros: int) -> None:
@@ -375,7 +383,7 @@ class State:
         customer.touched = max(customer.touched, at)
         self._journey.expire(customer, watermark_ms)
         if cell != NO_ATTRIBUTES:
-            self._take_attributes(customer, event, at)
+            self._take_attributes(customer, event, cell, at)
         kind = event.kind
         is_activity = (
             self._views_are_activity
@@ -396,7 +404,7 @@ class State:
         if is_newest:
             self._be_active_late(customer, at, watermark_ms)
         stage = Stage.AWARE
-        if kind is PageViewed:
+        if isinstance(event, View):
             if at > customer.last_visit:
                 self._move_visit_and_order(customer, visit=at, order=customer.last_order)
                 timeline.touch(at)
@@ -643,11 +651,15 @@ class State:
             self.touched.append(customer)
             self.forgotten.append(identity)
 
-    def _take_attributes(self, customer: Customer, event: Event, at: int) -> None:
+    def _take_attributes(self, customer: Customer, event: Event | View, cell: int, at: int) -> None:
         """The newest value of each dimension by event time decides the cell the customer will
-        take.
+        take; ``cell`` is that of the arrival.
         """
-        self._take(customer, event, at)
+        if cell >= 0:
+            told: Told | None = self._told_by_cell[cell]
+        else:
+            told = event.told if isinstance(event, View) else self._told_by(event)
+        self._take(customer, told, at)  # type: ignore[arg-type]
         if customer.last_activity == NEVER and customer.target != customer.cell:
             # Before the first activity a change takes effect at once; an order may have left marks
             # all the same.
@@ -711,22 +723,20 @@ class State:
 
     # -- sessions
 
-    def _open_session(self, customer: Customer, event: Event, at: int) -> None:
+    def _open_session(self, customer: Customer, view: View, at: int) -> None:
         before = customer.last_session_start
         cell = customer.cell
         if before != NEVER:
             pane = self._pane
             pane.counted.append(Additive.VISIT_INTERVALS * self._cells + cell)
             pane.sum(Additive.VISIT_INTERVAL_MS, cell, at - before)
-        name = event.channel  # type: ignore[union-attr]
-        values = self._channel_values
-        channel = values.unknown if name is None else self._channel_index.get(name, values.other)
+        channel = view.channel
         self._pane.started.append(cell * self._channels + channel)
         customer.last_session_start = customer.session_start = customer.session_last = at
         customer.session_pages = 1
         customer.session_converted = 0
         customer.session_channel = channel
-        customer.session_id = event.session_id  # type: ignore[union-attr]
+        customer.session_id = view.session_id
         if not customer.is_armed:
             customer.is_armed = True
             self._wheel.arm((at + min(self._gap, LONGEST_SESSION_MS)) // self._base, customer)

@@ -10,7 +10,7 @@ import pytest
 from agents.partials import Reporter
 from schemas.decode import Decoder
 from schemas.records import Partial, PublishedResult
-from streams.arrivals import Cells, arrival_of
+from streams.arrivals import Door
 from streams.config import CoreConfig
 from streams.metrics import BY_NAME
 from streams.partition import TickSums
@@ -124,9 +124,9 @@ def test_a_correction_that_waits_outlives_a_crash() -> None:
 
 
 def test_a_state_that_reports_to_nobody_corrects_for_nobody() -> None:
-    cells, decode, state = Cells(CONFIG.segments), Decoder().decode, State(CONFIG)
+    door, decode, state = Door(CONFIG.segments), Decoder().decode, State(CONFIG)
     on_time, late = (
-        arrival_of(cells, decode(json.dumps(view("c", at, name)).encode()), 0, at)
+        door.arrival_of(decode(json.dumps(view("c", at, name)).encode()), 0, at)
         for at, name in ((T0, "on time"), (T0 + 11 * HOUR_MS, "late"))
     )
     state.fold([on_time])
