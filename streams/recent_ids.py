@@ -14,6 +14,7 @@ A duplicate refreshes nothing. A match across two ids is as improbable as one of
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
@@ -39,6 +40,7 @@ _NEVER_SILENT = np.int64(1 << 62)
 """An empty ring has nothing to forget."""
 FEW = 24
 """Up to so many events the rule itself is faster than the arrays."""
+_time_of = itemgetter(0)
 
 
 class RecentIds:
@@ -130,10 +132,13 @@ class RecentIds:
         """Which of ``arrivals`` are duplicates, as indexes; the ids of the others are remembered.
 
         The arrivals are on time and in order, ``slots[i]`` and ``customers[i]`` those of
-        ``arrivals[i]``; a customer's `touched` is from before the batch.
+        ``arrivals[i]``; a customer's `touched` is from before the batch. It may be the newer one
+        afterwards that the fold is about to set.
         """
         if len(slots) <= FEW:
             return self._by_the_rule(range(len(slots)), slots, arrivals, customers)
+        if arrivals[-1][0] - arrivals[0][0] > SILENCE_MS:
+            return self._through_silences(slots, arrivals, customers)
         where = np.array(slots, np.int64)
         ids = np.frombuffer(b"".join(map(itemgetter(DIGEST), arrivals)), np.uint64)
         suspect = (self._rings.take(where, 0) == ids[:, None]).any(1)
@@ -148,6 +153,26 @@ class RecentIds:
             found = self._by_the_rule(np.flatnonzero(slow).tolist(), slots, arrivals, customers)
             where, ids = where[~slow], ids[~slow]
         self._remember(where, ids, arrivals[0][0])
+        return found
+
+    def _through_silences(
+        self, slots: list[int], arrivals: Sequence[Arrival], customers: Sequence[Customer]
+    ) -> list[int]:
+        """`duplicates` of a batch of history within which ids may have been forgotten: in parts that are
+        too short for it.
+        """
+        found: list[int] = []
+        start = 0
+        while start < len(slots):
+            latest = arrivals[start][0] + SILENCE_MS
+            end = bisect_right(arrivals, latest, start, key=_time_of)
+            part = self.duplicates(slots[start:end], arrivals[start:end], customers[start:end])
+            found += [start + place for place in part]
+            left_out = set(part)
+            for place, customer in enumerate(customers[start:end]):
+                if place not in left_out:
+                    customer.touched = arrivals[start + place][0]
+            start = end
         return found
 
     def _everything_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_digest
 
@@ -46,6 +46,12 @@ def digest(number: int) -> bytes:
     return xxh3_64_digest(str(number).encode())
 
 
+# Within one batch somebody is silent for so long that the first id is forgotten.
+_SILENT_WITHIN = [(2, 1, 0), *[(0, 1, 0)] * FEW, (2, 2, SILENCE_MS + 1)]
+
+
+@example(batches=[_SILENT_WITHIN, [(2, 1, 5)]], is_restored_between=False)
+@example(batches=[[*_SILENT_WITHIN, *[(0, 1, 0)] * FEW, (2, 1, 5)]], is_restored_between=False)
 @settings(max_examples=200, deadline=None)
 @given(batches=BATCHES, is_restored_between=st.booleans())
 def test_whole_batches_are_judged_as_the_rule_judges_event_by_event(

@@ -114,3 +114,18 @@ def test_only_the_metrics_that_are_asked_for_are_computed() -> None:
     everything = evaluate(NESTED, HISTORY, [T0 + HOUR_MS], metrics=METRICS)
     assert {one.metric for one in found} == {"visitors", "orders"}
     assert [one for one in everything if one in found] == found
+
+
+@pytest.mark.parametrize("silence_ms, counted", [(DAY_MS, 1), (DAY_MS + 1, 2)])
+def test_event_ids_are_forgotten_in_the_middle_of_a_history(silence_ms: int, counted: int) -> None:
+    history = decoded(
+        view("c", T0, "same"),
+        *(view("others", T0 + n, f"v{n}") for n in range(100)),
+        view("c", T0 + silence_ms, "another"),
+        view("c", T0 + DAY_MS + HOUR_MS, "same"),
+    )
+    config = CoreConfig(windows=WindowSet.of([Window.parse("7d/1h")]))
+    # What comes before the first instant is folded at once, and the rest after it.
+    ats = [T0 + DAY_MS + HOUR_MS, T0 + DAY_MS + 2 * HOUR_MS]
+    _, (*_, views) = figures(evaluate(config, history, ats), "page_views")
+    assert views == 100 + 1 + counted
