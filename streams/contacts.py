@@ -50,20 +50,29 @@ class Contact(msgspec.Struct, array_like=True):
         """How many tickets are in the backlog."""
         return sum(ticket.is_open for ticket in self.tickets.values())
 
-    def forget_tickets(self, now_ms: int) -> None:
-        """Resolved tickets without an event for too long are known no more."""
-        over = [name for name, ticket in self.tickets.items() if ticket.is_over(now_ms)]
-        for name in over:
+    def ticket(self, name: str, now_ms: int) -> Ticket | None:
+        """The ticket of this id, if it is known; one that is over is not."""
+        found = self.tickets.get(name)
+        if found is not None and found.is_over(now_ms):
             del self.tickets[name]
+            return None
+        return found
 
     def is_over(self, now_ms: int) -> bool:
         """Whether nothing here can matter any more but by marks that windows still hold."""
         return all(ticket.is_over(now_ms) for ticket in self.tickets.values())
 
-    def remember(self, name: str, ticket: Ticket) -> bool:
+    def remember(self, name: str, ticket: Ticket, now_ms: int) -> bool:
         """Let a new ticket be known, in the place of the resolved one that has been quiet longest
         if there are too many; False if all of those are open.
         """
+        held = len(self.tickets)
+        if held < MAX_TICKETS and not held & (held - 1):
+            # Those that are over take memory, and the place of nobody: they are the quietest. So at
+            # every doubling is often enough, and nobody's tickets are gone through at each event.
+            over = [one for one, known in self.tickets.items() if known.is_over(now_ms)]
+            for one in over:
+                del self.tickets[one]
         if len(self.tickets) >= MAX_TICKETS:
             resolved = [one for one, known in self.tickets.items() if not known.is_open]
             if not resolved:

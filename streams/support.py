@@ -32,11 +32,9 @@ class Support:
         one the watermark.
         """
         contact = customer.contact
-        if contact is not None and contact.tickets:
-            contact.forget_tickets(now_ms)
-        ticket = None if contact is None else contact.tickets.get(event.ticket_id)
+        ticket = None if contact is None else contact.ticket(event.ticket_id, now_ms)
         if isinstance(event, TicketOpened):
-            self._open(customer, event, at, ticket)
+            self._open(customer, event, at, ticket, now_ms)
         elif isinstance(event, TicketReplied):
             if ticket is not None:
                 self._reply(customer, ticket, at)
@@ -59,13 +57,14 @@ class Support:
             ticket.newest_at = max(ticket.newest_at, at)
 
     def _open(
-        self, customer: Customer, event: TicketOpened, at: int, ticket: Ticket | None
+        self, customer: Customer, event: TicketOpened, at: int, ticket: Ticket | None, now_ms: int
     ) -> None:
         channel = self._channels.get(event.channel, self._other)
         self._timeline.count(at, Additive.TICKETS_OPENED, customer.cell, value=channel)
         if ticket is not None:
             return
-        if customer.make_contact().remember(event.ticket_id, Ticket(at, at, channel)):
+        contact = customer.make_contact()
+        if contact.remember(event.ticket_id, Ticket(at, at, channel), now_ms):
             self._timeline.pane.stock(Stock.OPEN_TICKETS, customer.cell, 1)
 
     def _reply(self, customer: Customer, ticket: Ticket, at: int) -> None:
