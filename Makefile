@@ -24,9 +24,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 # The tiers that run in this process carry the coverage gate, but for property tests that reach
 # nothing more: the tracer costs them half as much again. The others start brokers, workers and
 # browsers.
-TRACED := tests/unit tests/golden tests/oracle $(addprefix tests/property/,test_cdnow.py test_dispositions.py \
-          test_evicted.py test_forgetting.py test_journal.py test_naive_models.py test_state_log.py \
-          test_window_structures.py)
+TRACED := tests/unit tests/golden tests/oracle $(addprefix tests/property/,test_evicted.py test_journal.py \
+          test_state_log.py test_window_structures.py)
 PLAIN  := $(filter-out $(TRACED),$(wildcard tests/property/test_*.py))
 IMPURE := tests/simulation tests/integration tests/chaos tests/browser
 

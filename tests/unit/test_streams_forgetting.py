@@ -221,10 +221,11 @@ def test_who_is_forgotten_and_back_at_once_has_one_timer() -> None:
     customer = Customer("c", slot=0, cell=0)
     for timer in ("c", customer, "d"):
         wheel.arm(1, timer)
+    wheel.arm(3, "e")
     wheel.remove(customer)
     wheel.arm(2, "c")
     assert wheel.take(1) == ["d"]
-    assert wheel.take(2) == ["c"]
+    assert wheel.take(3) == ["c", "e"]
 
 
 def test_who_has_left_memory_is_forgotten_too() -> None:

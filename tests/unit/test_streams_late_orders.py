@@ -32,3 +32,13 @@ def test_a_session_takes_late_orders_until_the_watermark_passes_its_closing_mome
     hand.pass_time(end_ms)
     assert hand.value_at("sessions_closed", end_ms) == 1
     assert hand.value_at("sessions_converted", end_ms) == converted
+
+
+def test_a_late_order_of_nothing_is_an_order() -> None:
+    hand = Hand(CONFIG)
+    hand.pass_time(T0 + MINUTE_MS)
+    hand.send(order("c", T0, "free", amount=0))
+    end_ms = T0 + DAY_MS
+    hand.pass_time(end_ms)
+    assert hand.value_at("orders", end_ms) == 1
+    assert hand.value_at("revenue", end_ms) == 0

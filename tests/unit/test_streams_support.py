@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streams.config import CoreConfig
-from streams.contacts import MAX_TICKETS, REMEMBERED_MS
+from streams.contacts import MAX_TICKETS, REMEMBERED_MS, Contact, Ticket
 from streams.segments import Segments, Values, dimensions
 from streams.windows import DAY_MS, HOUR_MS, MINUTE_MS, Window, WindowSet
 from tests.rig.told import T0, Told
@@ -220,3 +220,16 @@ def test_a_late_opening_makes_a_ticket_known_from_then_on(told: Told) -> None:
     assert told.live("resolution_seconds", END).value == 1_200
     assert told.live("ticket_backlog", T0 + 20 * MINUTE_MS).value == 0
     assert told.live("ticket_backlog", T0 + 30 * MINUTE_MS).value == 1
+
+
+def test_tickets_that_are_over_are_dropped_at_the_next_doubling_and_take_nobody_s_place() -> None:
+    contact = Contact()
+    for number in range(MAX_TICKETS):
+        assert contact.remember(str(number), Ticket(T0, T0, 0, is_open=number >= 4), T0)
+    over_ms = T0 + REMEMBERED_MS + 1
+    assert contact.remember("new", Ticket(over_ms, over_ms, 0), over_ms)
+    assert set(contact.tickets) == {*map(str, range(1, MAX_TICKETS)), "new"}
+
+    contact = Contact(tickets={name: Ticket(T0, T0, 0, is_open=name == "b") for name in "abcd"})
+    assert contact.remember("new", Ticket(over_ms, over_ms, 0), over_ms)
+    assert set(contact.tickets) == {"b", "new"}
