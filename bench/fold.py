@@ -3,7 +3,8 @@
 Every metric, duplicates, segments and quantiles are on, the windows are the default ones, a pane
 holds 20,000 events. Three quarters of the events come first and are not counted: by then most
 customers exist and have left the first stages of their journey, which a customer does once. What
-those first events cost stands apart.
+those first events cost stands apart. After each round a bare fold of the same customers is measured:
+where memory is slow it is too.
 
 Target: at most 2.5 us an event at 100,000 customers, for the fold and the closing of its panes.
 
@@ -13,6 +14,8 @@ Target: at most 2.5 us an event at 100,000 customers, for the fold and the closi
 
 import sys
 import time
+
+import numpy as np
 
 from bench.core import (
     CLOSE,
@@ -33,20 +36,75 @@ AT_CUSTOMERS = 100_000
 WARM_UP = 0.75
 
 
-def yardstick_ns() -> float:
-    """A look-up and a write per step over 100,000 small objects: how fast this machine is just now."""
+class Visitor:
+    """What the bare fold knows of a customer."""
 
-    class Thing:
-        __slots__ = ("value",)
-        value: int
+    __slots__ = ("cell", "last_seen", "pages", "session_start")
 
-    things = {f"thing-{number}": Thing() for number in range(100_000)}
-    names = list(things)
-    order = [names[number * 7919 % len(names)] for number in range(400_000)]
-    started = time.process_time()
-    for name in order:
-        things[name].value = 1
-    return (time.process_time() - started) / len(order) * 1e9
+    def __init__(self) -> None:
+        self.cell = 0
+        self.last_seen = self.session_start = -1
+        self.pages = 0
+
+
+class BareFold:
+    """The least that sessions and distinct customers of one window cost: every event is a page view, a
+    customer one object, and a pane counts its logs when it closes. No duplicates, no orders, no
+    attributes, no durations, nothing that waits: what it takes says how fast the machine is just now.
+    """
+
+    def __init__(self, pane_ms: int, gap_ms: int) -> None:
+        self._visitors: dict[str, Visitor] = {}
+        self._pane_ms, self._gap_ms = pane_ms, gap_ms
+        self._pane_start = 0
+        self._came: list[int] = []
+        self._left: list[int] = []
+        self._seen = np.zeros(1 << 10, np.int64)
+
+    def fold(self, views: list[tuple[int, str]]) -> None:
+        """Fold views in the order of time."""
+        find, came, left = self._visitors.get, self._came.append, self._left.append
+        gap, pane_start, pane_end = self._gap_ms, self._pane_start, self._pane_start + self._pane_ms
+        for at, name in views:
+            if at >= pane_end:
+                self._close(at)
+                pane_start, pane_end = self._pane_start, self._pane_start + self._pane_ms
+            visitor = find(name)
+            if visitor is None:
+                visitor = self._visitors[name] = Visitor()
+            last = visitor.last_seen
+            if last < pane_start:
+                came(visitor.cell)
+                left(last)
+            if at - last > gap:
+                visitor.session_start = at
+                visitor.pages = 1
+            else:
+                visitor.pages += 1
+            visitor.last_seen = at
+
+    def _close(self, at: int) -> None:
+        left = np.array(self._left, np.int64)
+        np.subtract.at(self._seen, left[left >= 0] // self._pane_ms % len(self._seen), 1)
+        self._seen[self._pane_start // self._pane_ms % len(self._seen)] += len(self._came)
+        self._came.clear()
+        self._left.clear()
+        self._pane_start = at // self._pane_ms * self._pane_ms
+
+
+def bare(prepared: Batches) -> float:
+    """Microseconds an event of the bare fold, for the settled part of the same customers and times."""
+    windows = configuration().windows
+    fold, warm = BareFold(windows.base_ms, windows.session_gap_ms), int(len(prepared) * WARM_UP)
+    spent, events = 0.0, 0
+    for number, (_, records) in enumerate(prepared):
+        views = [(record.timestamp, record.key.decode()) for record in records]
+        started = time.process_time()
+        fold.fold(views)
+        if number >= warm:
+            spent += time.process_time() - started
+            events += len(views)
+    return spent / events * 1e6
 
 
 def measure(prepared: Batches) -> tuple[Measured, Measured]:
@@ -74,9 +132,11 @@ def main() -> int:
         traffic = Traffic(events, customers, per_second=arguments.density)
         prepared = batches(traffic)
         with profiled(arguments.profile):
-            measured = [measure(prepared) for _ in range(rounds)]
+            in_turn = [(measure(prepared), bare(prepared)) for _ in range(rounds)]
+        measured = [both for both, _ in in_turn]
         runs = [settled for _, settled in measured]
         costs[customers] = median([run.microseconds(FOLD, CLOSE) for run in runs])
+        bare_us = [cost for _, cost in in_turn]
         rows.append(
             {
                 "customers": customers,
@@ -87,7 +147,13 @@ def main() -> int:
                 "merge us": median([run.microseconds(MERGE) for run in runs]),
                 "report us": median([run.microseconds(REPORT) for run in runs]),
                 "pane ms": median([run.pane_ms for run in runs]),
-                "yardstick ns": yardstick_ns(),
+                "bare fold us": median(bare_us),
+                "times the bare fold": median(
+                    [
+                        run.microseconds(FOLD, CLOSE) / us
+                        for run, us in zip(runs, bare_us, strict=True)
+                    ]
+                ),
             }
         )
     table(f"The core, per event ({events:,} events, median of {rounds})", rows)
