@@ -64,6 +64,7 @@ HOT = (
     "session_last",
     "session_pages",
     "session_start",
+    "slot",
     "target",
     "touched",
 )
@@ -79,7 +80,7 @@ class _Hot:
 class Customer(_Hot):
     """One customer; see `FIELDS` for what a row of a snapshot holds."""
 
-    __slots__ = ("slot", *(name for name in FIELDS if name not in HOT))
+    __slots__ = tuple(name for name in FIELDS if name not in HOT)
 
     def __init__(self, identity: str, *, slot: int, cell: int) -> None:
         """A customer of whom nothing is known but the name."""
