@@ -207,6 +207,7 @@ class _Reading:
                 partition=partition,
                 partitions=count,
                 partition_of=lambda key, _count: partitions(key),
+                keeps_views=True,
             )
         admitted: Admitted[Any] = door.admit(self._sources[topic], records)
         question, evidence = self._question, self._evidence

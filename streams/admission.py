@@ -100,12 +100,15 @@ class Admission:
         partitions: int,
         partition_of: Callable[[bytes, int], int],
         pseudonyms: Pseudonyms | None = None,
+        keeps_views: bool = False,
     ) -> None:
         """``partition_of(key, partitions)`` is the producers' partitioner. With ``pseudonyms`` no
-        customer's own id gets past here.
+        customer's own id gets past here. With ``keeps_views`` page views stay whole events, for who
+        wants to read them and folds nothing.
         """
         self._decode = decoder.decode
         self._door = Door(config.segments)
+        self._keeps_views = keeps_views
         # The default dimensions are read inline: a call more would cost every event 20 ns.
         self._told = None if config.segments.names == COMMON_DIMENSIONS else self._door.told
         self._max_future = config.max_future_ms
@@ -132,6 +135,7 @@ class Admission:
         arrive = admitted.arrivals.append
         decode, max_future, told = self._decode, self._max_future, self._told
         cell_of, view_of = self._door.cells.get, self._door.view_of
+        made_light = None if self._keeps_views else PageViewed
         digest_of, find, pseudonyms = xxh3_64_digest, known.get, self._pseudonyms
         has_control, is_ordered, previous, lowest, highest = False, True, 0, _FAR, 0
         rank = source << ORDER_BITS
@@ -190,7 +194,7 @@ class Admission:
                 (
                     at,
                     rank | offset,
-                    view_of(event, cell) if kind is PageViewed else event,  # type: ignore[arg-type]
+                    view_of(event, cell) if kind is made_light else event,  # type: ignore[arg-type]
                     micros,
                     contribution,
                     customer or identity,

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.decode import Decoder
+from schemas.events import PageViewed
 from schemas.reasons import Reason
 from schemas.topics import Source
 from streams.admission import OFFSET_MASK, ORDER_BITS, Admission, Admitted
+from streams.arrivals import View
 from streams.config import CoreConfig
 from streams.customers import Customer
 
@@ -47,7 +49,11 @@ def control(offset: int, until: int, timestamp: int = AT_MS) -> Record:
 
 
 def admit(
-    *records: Record, known: tuple[str, ...] = (), start: int = 0, owner: int = 0
+    *records: Record,
+    known: tuple[str, ...] = (),
+    start: int = 0,
+    owner: int = 0,
+    keeps_views: bool = False,
 ) -> Admitted[Record]:
     """Customers called c... live in partition 0 of 4."""
     admission = Admission(
@@ -56,6 +62,7 @@ def admit(
         partition=owner,
         partitions=4,
         partition_of=lambda key, partitions: (key[0] - ord("c")) % partitions,
+        keeps_views=keeps_views,
     )
     customers = {name: Customer(name, slot=slot, cell=0) for slot, name in enumerate(known)}
     return admission.admit(Source.SESSIONS, records, known=customers, start=start)
@@ -72,6 +79,19 @@ def test_a_good_record_arrives_with_its_time_rank_and_contribution() -> None:
     assert arrival[:2] == (AT_MS, (Source.SESSIONS << ORDER_BITS) | 7)
     assert arrival[4] == AT_MS
     assert (admitted.records, admitted.next_offset, admitted.dead) == (1, 8, [])
+
+
+def test_of_a_page_view_only_what_is_folded_goes_on_unless_it_is_to_be_read() -> None:
+    unknown = len(CONFIG.segments.channel.all) - 1
+    for fields, light in (
+        ({}, View(None, unknown)),
+        ({"session_id": "s", "channel": "no such"}, View("s", unknown - 1)),
+        ({"persona": "no such"}, View(None, unknown, ("no such", None))),
+    ):
+        ((_, _, event, *_),) = admit(record(**fields)).arrivals
+        assert event == light
+        ((_, _, event, *_),) = admit(record(**fields), keeps_views=True).arrivals
+        assert isinstance(event, PageViewed)
 
 
 def test_the_rank_of_the_input_stands_above_every_offset() -> None:
