@@ -83,11 +83,12 @@ def test_a_good_record_arrives_with_its_time_rank_and_contribution() -> None:
 
 def test_of_a_page_view_only_what_is_folded_goes_on_unless_it_is_to_be_read() -> None:
     unknown = len(CONFIG.segments.channel.all) - 1
-    for fields, light in (
+    cases: tuple[tuple[dict[str, Any], View], ...] = (
         ({}, View(None, unknown)),
         ({"session_id": "s", "channel": "no such"}, View("s", unknown - 1)),
         ({"persona": "no such"}, View(None, unknown, ("no such", None))),
-    ):
+    )
+    for fields, light in cases:
         ((_, _, event, *_),) = admit(record(**fields)).arrivals
         assert event == light
         ((_, _, event, *_),) = admit(record(**fields), keeps_views=True).arrivals
