@@ -24,8 +24,8 @@ class View(msgspec.Struct, frozen=True, gc=False):
     """What the fold needs of a page view.
 
     Most events are page views, and tens of thousands of them wait in a worker. The strings of a whole
-    one are let go at the door, while they are in the processor's cache: waiting, sorting and folding
-    take a third less than with them (7.0 us an event in the core with the door, now 6.3).
+    one are let go at the door, while they are in the processor's cache: door, merge and fold together
+    take 14 % less than with them.
     """
 
     kind: ClassVar[type[PageViewed]] = PageViewed
