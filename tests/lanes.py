@@ -63,7 +63,8 @@ def main(arguments: list[str]) -> int:
             failed = failed or process.returncode not in {0, NOTHING_SELECTED}
             spent_s = used.ru_utime + used.ru_stime
             sys.stdout.write(f"== lane {lane} ({spent_s:.0f} s of processor time)\n")
-            sys.stdout.write((logs / f"lane-{lane}.log").read_text(errors="replace"))
+            told = (logs / f"lane-{lane}.log").read_text(errors="replace")
+            sys.stdout.write(told.rstrip("\n") + "\n")
             sys.stdout.flush()
     except KeyboardInterrupt:
         # The lanes got it too; they end what they started.
