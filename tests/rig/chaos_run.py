@@ -128,6 +128,10 @@ class ChaosRun:
                 "linger.ms": 5,
                 # In order and once, also over the restarts of a broker.
                 "enable.idempotence": True,
+                # A broker that knows nothing of a producer takes any sequence number as the first: of
+                # two requests to a topic that is just coming up the second could be the first to be
+                # written.
+                "max.in.flight": 1,
                 "message.timeout.ms": 300_000,
                 "message.max.bytes": 4 << 20,
                 "log_level": 0,
