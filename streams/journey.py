@@ -37,7 +37,7 @@ class Journey:
         self._pane = timeline.pane
         self._base = base_ms
 
-    def reach(self, customer: Customer, stage: Stage, at: int, *, is_activity: bool) -> None:
+    def reach(self, customer: Customer, stage: int, at: int, *, is_activity: bool) -> None:
         """An event at ``at`` reaches ``stage``; the first one enters the journey. Whoever has
         lapsed comes back if it is an activity.
         """
@@ -48,7 +48,7 @@ class Journey:
             self._arm(customer)
         reached = customer.reached
         if stage > reached:
-            reached = customer.reached = int(stage)
+            reached = customer.reached = stage
         if now == _LAPSED:
             if is_activity:
                 # Whoever lapsed in this very pane still stands in the wheel.

@@ -151,7 +151,7 @@ class OpenPane:
             self.left.append(old * self._cells + cell)
             self.left_at.append(before_ms)
 
-    def sum(self, additive: Additive, cell: int, amount: int) -> None:
+    def sum(self, additive: int, cell: int, amount: int) -> None:
         """Add ``amount`` to an additive sum of a cell."""
         place = additive * self._cells + cell
         self.summed[place] = self.summed.get(place, 0) + amount

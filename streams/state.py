@@ -67,7 +67,11 @@ SWEEP_EVERY_MS = 6 * HOUR_MS
 """By event time: so often the silent are looked for."""
 _slot_of = attrgetter("slot")
 _TICKET_EVENTS = frozenset({TicketOpened, TicketReplied, TicketResolved, TicketReopened})
-_LAPSED = int(Stage.LAPSED)
+# As plain integers: in the fold a look-up of a member, or a sum with one, costs as much as a call.
+_AWARE, _ENGAGED, _CUSTOMER = int(Stage.AWARE), int(Stage.ENGAGED), int(Stage.CUSTOMER)
+_LOYAL, _LAPSED = int(Stage.LOYAL), int(Stage.LAPSED)
+_ORDERS, _REPEAT_ORDERS = int(Additive.ORDERS), int(Additive.REPEAT_ORDERS)
+_REVENUE_MICROS = int(Additive.REVENUE_MICROS)
 
 
 def retention_ms(config: CoreConfig) -> int:
@@ -245,11 +249,9 @@ class State:
                             continue
                     pages = customer.session_pages = customer.session_pages + 1
                     customer.session_last = at
-                    if pages == ENGAGED_PAGES and customer.reached == Stage.AWARE:
+                    if pages == ENGAGED_PAGES and customer.reached == _AWARE:
                         # A second session would have led further: this is the first.
-                        self._journey.reach(
-                            customer, Stage.ENGAGED, at, is_activity=views_are_activity
-                        )
+                        self._journey.reach(customer, _ENGAGED, at, is_activity=views_are_activity)
             elif kind is OrderPlaced:
                 self._expire_session(customer, at)
                 if self._orders_are_activity:
@@ -264,15 +266,15 @@ class State:
                         pane.both_from.append(bought)
                         pane.both_to.append(customer.last_visit)
                 customer.last_order = at
-                counted(Additive.ORDERS * cells + cell)
+                counted(_ORDERS * cells + cell)
                 self._lifetime.order(customer, micros)
                 if customer.first_order == NEVER:
                     customer.first_order = at
                     customer.first_order_cell = cell
                 else:
-                    counted(Additive.REPEAT_ORDERS * cells + cell)
+                    counted(_REPEAT_ORDERS * cells + cell)
                 if micros:
-                    pane.sum(Additive.REVENUE_MICROS, cell, micros)
+                    pane.sum(_REVENUE_MICROS, cell, micros)
                 if customer.session_start >= 0:
                     customer.session_converted = CONVERTED
                 reached = self._stage_of_orders(customer)
@@ -293,7 +295,7 @@ class State:
         if is_activity:
             self._expire_session(customer, at)
             self._be_active(customer, at)
-        stage = Stage.AWARE
+        stage = _AWARE
         if kind is SessionEnded:
             if customer.session_start >= 0:
                 name = event.session_id  # type: ignore[union-attr]
@@ -301,12 +303,12 @@ class State:
                     self._close_session(customer)
         else:
             stage = self._count_other(customer, event, at, micros, now_ms=at)
-        if is_activity or stage > Stage.AWARE or customer.stage == NOWHERE:
+        if is_activity or stage > _AWARE or customer.stage == NOWHERE:
             self._journey.reach(customer, stage, at, is_activity=is_activity)
 
     def _count_other(
         self, customer: Customer, event: Event, at: int, micros: int, *, now_ms: int
-    ) -> Stage:
+    ) -> int:
         """Count an event that is neither view, order nor end of a session, on time or late; returns
         the stage that it reaches.
         """
@@ -319,18 +321,18 @@ class State:
             self._satisfaction.fold_csat(customer, event, at)  # type: ignore[arg-type]
         elif kind is NpsAnswered:
             if self._satisfaction.fold_nps(customer, event, at):  # type: ignore[arg-type]
-                return Stage.LOYAL
+                return _LOYAL
         elif kind is OrderRefunded:
             timeline.count(at, Additive.REFUNDED_MICROS, customer.cell, micros)
             self._lifetime.refund(customer, micros, is_late=at < timeline.pane_start)
         elif kind is SubscriptionCancelled:
             timeline.count(at, Additive.CANCELLATIONS, customer.cell)
-        return Stage.AWARE
+        return _AWARE
 
-    def _stage_of_orders(self, customer: Customer) -> Stage:
+    def _stage_of_orders(self, customer: Customer) -> int:
         """What somebody who ordered has reached: orders on two days make a loyal customer."""
         is_loyal = customer.first_order // DAY_MS != customer.last_order // DAY_MS
-        return Stage.LOYAL if is_loyal else Stage.CUSTOMER
+        return _LOYAL if is_loyal else _CUSTOMER
 
     def _come_back(self, customer: Customer, at: int, last: int) -> None:
         """An activity after a silence that some window or the journey notices; or the first ever."""
@@ -403,7 +405,7 @@ class State:
         is_newest = is_activity and at > customer.last_activity
         if is_newest:
             self._be_active_late(customer, at, watermark_ms)
-        stage = Stage.AWARE
+        stage = _AWARE
         if isinstance(event, View):
             if at > customer.last_visit:
                 self._move_visit_and_order(customer, visit=at, order=customer.last_order)
@@ -414,7 +416,7 @@ class State:
             stage = self._stage_of_orders(customer)
         elif kind is not SessionEnded:
             stage = self._count_other(customer, event, at, micros, now_ms=watermark_ms)
-        if is_newest or stage > Stage.AWARE or customer.stage == NOWHERE:
+        if is_newest or stage > _AWARE or customer.stage == NOWHERE:
             self._journey.reach(customer, stage, watermark_ms, is_activity=is_newest)
         timeline.note_late(watermark_ms)
         return True
@@ -742,7 +744,7 @@ class State:
             self._wheel.arm((at + min(self._gap, LONGEST_SESSION_MS)) // self._base, customer)
         self._journey.reach(
             customer,
-            Stage.AWARE if before == NEVER else Stage.ENGAGED,
+            _AWARE if before == NEVER else _ENGAGED,
             at,
             is_activity=self._views_are_activity,
         )
