@@ -108,7 +108,7 @@ class Admission:
         """
         self._decode = decoder.decode
         self._door = Door(config.segments)
-        self._keeps_views = keeps_views
+        self._made_light = None if keeps_views else PageViewed
         # The default dimensions are read inline: a call more would cost every event 20 ns.
         self._told = None if config.segments.names == COMMON_DIMENSIONS else self._door.told
         self._max_future = config.max_future_ms
@@ -134,8 +134,7 @@ class Admission:
         admitted: Admitted[R] = Admitted()
         arrive = admitted.arrivals.append
         decode, max_future, told = self._decode, self._max_future, self._told
-        cell_of, view_of = self._door.cells.get, self._door.view_of
-        made_light = None if self._keeps_views else PageViewed
+        cell_of, view_of, made_light = self._door.cells.get, self._door.view_of, self._made_light
         digest_of, find, pseudonyms = xxh3_64_digest, known.get, self._pseudonyms
         has_control, is_ordered, previous, lowest, highest = False, True, 0, _FAR, 0
         rank = source << ORDER_BITS

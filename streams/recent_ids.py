@@ -14,7 +14,7 @@ A duplicate refreshes nothing. A match across two ids is as improbable as one of
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
@@ -40,7 +40,6 @@ _NEVER_SILENT = np.int64(1 << 62)
 """An empty ring has nothing to forget."""
 FEW = 24
 """Up to so many events the rule itself is faster than the arrays."""
-_time_of = itemgetter(0)
 
 
 class RecentIds:
@@ -164,8 +163,7 @@ class RecentIds:
         found: list[int] = []
         start = 0
         while start < len(slots):
-            latest = arrivals[start][0] + SILENCE_MS
-            end = bisect_right(arrivals, latest, start, key=_time_of)
+            end = bisect_left(arrivals, (arrivals[start][0] + SILENCE_MS + 1,), start)
             part = self.duplicates(slots[start:end], arrivals[start:end], customers[start:end])
             found += [start + place for place in part]
             left_out = set(part)

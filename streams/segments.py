@@ -186,6 +186,13 @@ class Segments(msgspec.Struct, frozen=True, kw_only=True):
         """The cell of one value of each customer dimension, as indexes."""
         return sum(v * stride for v, stride in zip(values, self.strides, strict=True))
 
+    def told_in(self, cell: int) -> tuple[str, ...]:
+        """The named value of each customer dimension in a cell of named values only."""
+        return tuple(
+            dimension.values.named[cell // stride % len(dimension.values.all)]
+            for dimension, stride in zip(self.customer, self.strides, strict=True)
+        )
+
     @property
     def nowhere(self) -> int:
         """The cell of a customer of whom nothing was ever told."""

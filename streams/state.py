@@ -33,16 +33,8 @@ from schemas.events import (
     TicketReplied,
     TicketResolved,
 )
-from streams.arrivals import (
-    CELL,
-    CUSTOMER,
-    NO_ATTRIBUTES,
-    Arrival,
-    View,
-    cells_by_attributes,
-    name_in,
-)
-from streams.attributes import Told, reader_of, taker_of
+from streams.arrivals import CELL, CUSTOMER, NO_ATTRIBUTES, Arrival, View, name_in
+from streams.attributes import reader_of, taker_of
 from streams.config import CoreConfig
 from streams.contacts import Contact
 from streams.customers import NO_SESSION, NO_SLOT, Customer, Return
@@ -135,7 +127,6 @@ class State:
         self._channels = len(segments.channel.all)
         self._take = taker_of(segments)
         self._told_by = reader_of(segments.names)
-        self._told_by_cell = {cell: told for told, cell in cells_by_attributes(segments).items()}
         self._nowhere = segments.nowhere
         self._views_are_activity = "page_viewed" in config.activity
         self._orders_are_activity = "order_placed" in config.activity
@@ -196,8 +187,7 @@ class State:
                 customer.attributes_at = at
             elif cell != NO_ATTRIBUTES:
                 self._take_attributes(customer, event, cell, at)
-            kind = event.kind
-            if kind is PageViewed:
+            if isinstance(event, View):
                 start = customer.session_start
                 if start >= 0 and (
                     at - customer.session_last > gap or at - start >= LONGEST_SESSION_MS
@@ -237,22 +227,22 @@ class State:
                 customer.last_visit = at
                 counted(cell)  # Additive.PAGE_VIEWS is 0
                 if start < 0:
-                    self._open_session(customer, event, at)  # type: ignore[arg-type]
+                    self._open_session(customer, event, at)
                 else:
-                    name = event.session_id  # type: ignore[union-attr]
+                    name = event.session_id
                     if name is not None and name != customer.session_id:
                         if customer.session_id is None:
                             customer.session_id = name
                         else:
                             self._close_session(customer)
-                            self._open_session(customer, event, at)  # type: ignore[arg-type]
+                            self._open_session(customer, event, at)
                             continue
                     pages = customer.session_pages = customer.session_pages + 1
                     customer.session_last = at
                     if pages == ENGAGED_PAGES and customer.reached == _AWARE:
                         # A second session would have led further: this is the first.
                         self._journey.reach(customer, _ENGAGED, at, is_activity=views_are_activity)
-            elif kind is OrderPlaced:
+            elif event.kind is OrderPlaced:
                 self._expire_session(customer, at)
                 if self._orders_are_activity:
                     self._be_active(customer, at)
@@ -283,7 +273,7 @@ class State:
                         customer, reached, at, is_activity=self._orders_are_activity
                     )
             else:
-                self._fold_other(customer, event, at, micros)  # type: ignore[arg-type]
+                self._fold_other(customer, event, at, micros)
         return duplicates
 
     def _fold_other(self, customer: Customer, event: Event, at: int, micros: int) -> None:
@@ -597,7 +587,7 @@ class State:
         return (
             customer.session_start == NO_SESSION
             and not customer.is_armed
-            and customer.stage == Stage.LAPSED
+            and customer.stage == _LAPSED
             and (contact is None or contact.is_over(self.timeline.pane_start))
         )
 
@@ -657,11 +647,13 @@ class State:
         """The newest value of each dimension by event time decides the cell the customer will
         take; ``cell`` is that of the arrival.
         """
-        if cell >= 0:
-            told: Told | None = self._told_by_cell[cell]
+        if not isinstance(event, View):
+            told = self._told_by(event)
+        elif event.told is not None:
+            told = event.told
         else:
-            told = event.told if isinstance(event, View) else self._told_by(event)
-        self._take(customer, told, at)  # type: ignore[arg-type]
+            told = self.config.segments.told_in(cell)
+        self._take(customer, told, at)
         if customer.last_activity == NEVER and customer.target != customer.cell:
             # Before the first activity a change takes effect at once; an order may have left marks
             # all the same.

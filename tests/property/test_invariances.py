@@ -44,8 +44,8 @@ pytestmark = pytest.mark.property
 UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # a smaller seed is no smaller stream
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 seeds = st.integers(0, 10**9)
-STREAMS = max(1, settings().max_examples // 60)
-"""Of each shape: one, more where examples are searched for (HYPOTHESIS_PROFILE=search)."""
+STREAMS = max(2, settings().max_examples // 60)
+"""Of each shape: two, more where examples are searched for (HYPOTHESIS_PROFILE=search)."""
 LIFETIME = ("clv_historic_mean",)
 
 

@@ -267,7 +267,7 @@ class ChaosRun:
             return not behind
 
         try:
-            wait_until(is_committed, what="everything committed", seconds=seconds, every=0.2)
+            wait_until(is_committed, what="everything committed", seconds=seconds)
         except TimeoutError as error:
             raise AssertionError(f"{error}; records behind: {behind}") from None
         finally:
